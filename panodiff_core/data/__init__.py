@@ -1,0 +1,1 @@
+"""Worlds, datasets and shards."""
