@@ -1,0 +1,112 @@
+/**
+ * PanoDiff in ComfyUI's frontend. This is the one file that ComfyUI imports by itself, so it stays small: it
+ * makes room on the node and fetches the modules below ./viewer/ when the first node that needs them appears.
+ */
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+const PANELS = {
+  PanoDiff_ViewPanorama: {
+    name: "panorama", type: "PANODIFF_PANORAMA", minHeight: 240, size: [480, 380],
+    load: () => import("./viewer/widget.mjs"),
+  },
+  PanoDiff_ReportSeam: {
+    name: "report_text", type: "PANODIFF_TEXT", minHeight: 150, size: [340, 400],
+    load: () => import("./viewer/text_widget.mjs"),
+  },
+  PanoDiff_EncodePrompt: {
+    name: "notes", type: "PANODIFF_TEXT", minHeight: 56, size: [400, 300],
+    load: () => import("./viewer/text_widget.mjs"),
+  },
+};
+
+const panels = new Set(); // of every node that is in a graph now
+
+class Panel {
+  constructor(node, kind) {
+    this.node = node;
+    this.host = document.createElement("div");
+    // Inline, because Nodes 2.0 of older frontends does not stretch a DOM widget.
+    this.host.style.cssText = `width:100%;height:100%;min-height:${kind.minHeight}px;display:flex`;
+    const widget = node.addDOMWidget(kind.name, kind.type, this.host, {
+      serialize: false, // not part of the prompt …
+      hideOnZoom: false,
+      getMinHeight: () => kind.minHeight,
+      getValue: () => "",
+      setValue: () => {},
+    });
+    widget.serialize = false; // … nor of the workflow
+    node.hideOutputImages = true;
+    node.setSize([Math.max(node.size[0], kind.size[0]), Math.max(node.size[1], kind.size[1])]);
+    this.ready = kind.load().then((module) => this.mount(module));
+    this.ready.catch((problem) => this.fail(problem));
+    panels.add(this);
+  }
+
+  mount(module) {
+    if (!this.removed) this.content = module.mount(this.host, this.node, api);
+    return this.content;
+  }
+
+  fail(problem) {
+    console.error("PanoDiff: the panel of this node could not start.", problem);
+    this.host.textContent = `PanoDiff could not start this panel: ${problem.message}`;
+  }
+
+  /** Run `action` on the content once it is there, unless the node went before. */
+  async with(action) {
+    const content = await this.ready;
+    if (content && !this.removed) action(content);
+  }
+
+  remove() {
+    this.removed = true;
+    panels.delete(this);
+    this.content?.dispose();
+    this.content = null;
+  }
+}
+
+/** Call `after` whenever the node's own callback `name` was called. */
+function follow(node, name, after) {
+  const before = node[name];
+  node[name] = function (...args) {
+    const result = before?.apply(this, args);
+    after(...args);
+    return result;
+  };
+}
+
+/** The key of a node in ComfyUI's table of outputs; nodes in a subgraph carry its id in front. */
+function outputKey(node) {
+  return node.graph?.isRootGraph === false ? `${node.graph.id}:${node.id}` : String(node.id);
+}
+
+app.registerExtension({
+  name: "panodiff.panels",
+
+  nodeCreated(node) {
+    const kind = PANELS[node.comfyClass];
+    if (!kind) return;
+    const panel = new Panel(node, kind);
+    follow(node, "onExecuted", (output) => panel.with((content) => content.executed(output)));
+    follow(node, "onConfigure", () => panel.with((content) => content.restore()));
+    follow(node, "onRemoved", () => panel.remove());
+  },
+
+  /** Results are not part of a saved workflow; the node remembers where its last one is. */
+  loadedGraphNode(node) {
+    for (const panel of panels) {
+      if (panel.node === node) panel.with((content) => content.restore());
+    }
+  },
+
+  /** The user opened an older result from the queue. */
+  onNodeOutputsUpdated(outputs) {
+    for (const panel of panels) {
+      const output = outputs?.[outputKey(panel.node)];
+      if (output) panel.with((content) => content.outputsShown(output));
+    }
+  },
+});

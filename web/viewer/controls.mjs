@@ -1,0 +1,151 @@
+/**
+ * Hands on the view: mouse, touch, pen, wheel and keys, turned into movements of the camera.
+ */
+
+import { clamp, degrees, halfTangents, radians } from "./projection.mjs";
+
+const WHEEL_PIXELS = { 0: 1, 1: 16, 2: 400 }; // by WheelEvent.deltaMode: pixels, lines, pages
+const ZOOM_PER_WHEEL_PIXEL = 0.0012;
+const KEY_TURN_SHARE = 1 / 10; // of the field of view, per key press
+const REST_SECONDS = 0.09; // a hand that stood still this long before letting go does not throw
+
+export const ZOOM_STEP = 0.8;
+
+export class Controls {
+  /**
+   * @param {HTMLElement} surface receives pointers
+   * @param {HTMLElement} root receives focus, keys and the wheel
+   * @param {Camera} camera
+   * @param {{moved: () => void, reset: () => void, fullscreen: () => void,
+   *     wheelIsOurs: (event: WheelEvent) => boolean}} host
+   */
+  constructor(surface, root, camera, host) {
+    Object.assign(this, { surface, root, camera, host });
+    this.pointers = new Map();
+    this.throwSpeed = { yaw: 0, pitch: 0, time: 0 };
+    this.listeners = new AbortController();
+    const on = (target, type, handler, options = {}) =>
+      target.addEventListener(type, handler, { ...options, signal: this.listeners.signal });
+    on(surface, "pointerdown", (event) => this.pointerDown(event));
+    on(surface, "pointermove", (event) => this.pointerMove(event));
+    on(surface, "pointerup", (event) => this.pointerUp(event));
+    on(surface, "pointercancel", (event) => this.pointerUp(event));
+    on(surface, "lostpointercapture", (event) => this.pointerUp(event));
+    on(root, "wheel", (event) => this.wheel(event), { passive: false });
+    on(root, "keydown", (event) => this.keyDown(event));
+  }
+
+  dispose() {
+    this.listeners.abort();
+    this.pointers.clear();
+  }
+
+  /** Degrees that one pixel of the surface spans in the middle of the view. */
+  degreesPerPixel() {
+    const { clientWidth, clientHeight } = this.surface;
+    const [tangent] = halfTangents(clientWidth, clientHeight, this.camera.pose.fovDeg);
+    return degrees((2 * tangent) / clientWidth);
+  }
+
+  pointerDown(event) {
+    // The middle button pans ComfyUI's canvas.
+    if (event.pointerType === "mouse" && event.button !== 0) return;
+    this.root.focus({ preventScroll: true, focusVisible: false }); // the ring is for keys
+    this.surface.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, { ...this.position(event), time: event.timeStamp });
+    this.throwSpeed = { yaw: 0, pitch: 0, time: event.timeStamp };
+    this.camera.drag(0, 0); // stops inertia
+    this.root.classList.add("pd360-dragging");
+    event.preventDefault();
+  }
+
+  /** Pointer position in the surface's own pixels, whatever zoom a canvas above applies to it. */
+  position(event) {
+    const box = this.surface.getBoundingClientRect();
+    const scale = box.width ? this.surface.clientWidth / box.width : 1;
+    return { x: (event.clientX - box.left) * scale, y: (event.clientY - box.top) * scale };
+  }
+
+  pointerMove(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return;
+    const here = { ...this.position(event), time: event.timeStamp };
+    const others = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, point]) => point);
+    this.pointers.set(event.pointerId, here);
+    if (others.length > 0) {
+      const distance = (point) => Math.max(Math.hypot(point.x - others[0].x, point.y - others[0].y), 10);
+      this.camera.zoom(distance(before) / distance(here), true);
+    }
+    const fingers = others.length + 1; // two move the view by the movement of their middle
+    this.dragBy((here.x - before.x) / fingers, (here.y - before.y) / fingers, here.time);
+    this.host.moved();
+  }
+
+  /** The picture follows the hand: dragging right turns left. */
+  dragBy(dx, dy, time) {
+    const scale = this.degreesPerPixel();
+    // Towards the poles the same distance on the screen is a larger turn.
+    const yaw = (-dx * scale) / Math.max(Math.cos(radians(this.camera.pose.pitchDeg)), 0.3);
+    const pitch = dy * scale;
+    this.camera.drag(yaw, pitch);
+    const seconds = Math.max((time - this.throwSpeed.time) / 1000, 0.004);
+    const share = clamp(seconds / 0.05, 0.2, 1); // averaged over the last 50 ms or so
+    this.throwSpeed = {
+      yaw: this.throwSpeed.yaw * (1 - share) + (yaw / seconds) * share,
+      pitch: this.throwSpeed.pitch * (1 - share) + (pitch / seconds) * share,
+      time,
+    };
+  }
+
+  pointerUp(event) {
+    if (!this.pointers.delete(event.pointerId)) return;
+    if (this.pointers.size > 0) {
+      this.throwSpeed = { yaw: 0, pitch: 0, time: event.timeStamp }; // the end of a pinch throws nothing
+      return;
+    }
+    this.root.classList.remove("pd360-dragging");
+    const rested = (event.timeStamp - this.throwSpeed.time) / 1000 > REST_SECONDS;
+    const { yaw, pitch } = this.throwSpeed;
+    if (event.type === "pointerup" && !rested) this.camera.release(yaw, pitch);
+    this.host.moved();
+  }
+
+  wheel(event) {
+    if (!this.host.wheelIsOurs(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const pixels = clamp(event.deltaY * (WHEEL_PIXELS[event.deltaMode] ?? 1), -400, 400);
+    const pinch = event.ctrlKey ? 6 : 1; // a pinch on a touchpad arrives as a wheel with small steps
+    this.camera.zoom(Math.exp(pixels * ZOOM_PER_WHEEL_PIXEL * pinch));
+    this.host.moved();
+  }
+
+  keyDown(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const action = this.actionOf(event.key);
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation(); // ComfyUI has shortcuts of its own for some of these keys
+    action();
+    this.host.moved();
+  }
+
+  actionOf(key) {
+    const step = this.camera.pose.fovDeg * KEY_TURN_SHARE;
+    const actions = {
+      ArrowLeft: () => this.camera.turn(-step, 0),
+      ArrowRight: () => this.camera.turn(step, 0),
+      ArrowUp: () => this.camera.turn(0, step),
+      ArrowDown: () => this.camera.turn(0, -step),
+      "+": () => this.camera.zoom(ZOOM_STEP),
+      "=": () => this.camera.zoom(ZOOM_STEP),
+      "-": () => this.camera.zoom(1 / ZOOM_STEP),
+      _: () => this.camera.zoom(1 / ZOOM_STEP),
+      Home: () => this.host.reset(),
+      0: () => this.host.reset(),
+      f: () => this.host.fullscreen(),
+      F: () => this.host.fullscreen(),
+    };
+    return Object.hasOwn(actions, key) ? actions[key] : null;
+  }
+}

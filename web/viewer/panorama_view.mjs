@@ -1,0 +1,242 @@
+/**
+ * The viewer itself, as one element: a canvas, its overlay and its controls. Knows nothing about ComfyUI.
+ *
+ *   const view = new PanoramaView(host, { label: "…" });
+ *   await view.show("/view?filename=…");   // or a Blob
+ *   view.dispose();
+ */
+
+import { Camera, HOME } from "./camera.mjs";
+import { Controls, ZOOM_STEP } from "./controls.mjs";
+import { Overlay } from "./overlay.mjs";
+import { coverage } from "./projection.mjs";
+import { acquireRenderer, releaseRenderer } from "./renderer.mjs";
+import { loadPicture } from "./source.mjs";
+
+const MAX_PIXEL_RATIO = 2; // finer than this costs time and shows nothing
+
+export class PanoramaView {
+  /**
+   * @param {HTMLElement} root becomes the viewer; must have a size
+   * @param {{label?: string, emptyText?: string, wheelNeedsFocus?: boolean}} options
+   *     `wheelNeedsFocus`: the wheel belongs to the page (a ComfyUI canvas) until the viewer was clicked
+   */
+  constructor(root, { label = "360° panorama viewer", emptyText = "", wheelNeedsFocus = false } = {}) {
+    Object.assign(this, { root, emptyText, wheelNeedsFocus });
+    root.panoramaView = this; // for scripts that drive the page
+    this.onPage = () => {}; // set by whoever shows a batch: step forward (1) or back (-1)
+    this.picture = null; // texture handle
+    this.loaded = null; // what `show` was last asked for, to load it again after a lost context
+    this.onScreen = true;
+    this.frame = 0;
+    const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
+    this.camera = new Camera(() => motion.matches);
+    this.buildElement(label);
+    this.listenToPage();
+    this.startRenderer();
+  }
+
+  buildElement(label) {
+    const { root } = this;
+    root.classList.add("pd360");
+    root.tabIndex = 0;
+    root.setAttribute("role", "application");
+    root.setAttribute("aria-label", label);
+    root.dataset.captureWheel = "true"; // ComfyUI leaves the wheel to a focused element that says so
+    this.canvas = document.createElement("canvas");
+    this.canvas.className = "pd360-canvas";
+    this.canvas.setAttribute("aria-hidden", "true");
+    this.context = this.canvas.getContext("2d", { alpha: false });
+    root.append(this.canvas);
+    const act = (action) => () => {
+      action();
+      this.requestFrame();
+    };
+    this.overlay = new Overlay(root, {
+      zoomIn: act(() => this.camera.zoom(ZOOM_STEP)),
+      zoomOut: act(() => this.camera.zoom(1 / ZOOM_STEP)),
+      reset: act(() => this.camera.glideTo(HOME)),
+      fullscreen: () => this.toggleFullscreen(),
+      page: (step) => this.onPage(step),
+    });
+    this.controls = new Controls(this.canvas, root, this.camera, {
+      moved: () => this.requestFrame(),
+      reset: () => this.camera.glideTo(HOME),
+      fullscreen: () => this.toggleFullscreen(),
+      wheelIsOurs: (event) => this.wheelIsOurs(event),
+    });
+    this.overlay.showMessage(this.emptyText);
+  }
+
+  wheelIsOurs(event) {
+    if (document.fullscreenElement === this.root || !this.wheelNeedsFocus) return true;
+    return !event.ctrlKey && this.root.contains(document.activeElement);
+  }
+
+  listenToPage() {
+    this.listeners = new AbortController();
+    const { signal } = this.listeners;
+    document.addEventListener("visibilitychange", () => this.requestFrame(), { signal });
+    const fullscreenChanged = () => this.overlay.showFullscreen(document.fullscreenElement === this.root);
+    document.addEventListener("fullscreenchange", fullscreenChanged, { signal });
+    this.resizing = new ResizeObserver(() => this.fitCanvas());
+    this.resizing.observe(this.root);
+    this.watching = new IntersectionObserver((entries) => {
+      this.onScreen = entries.at(-1).isIntersecting;
+      this.requestFrame();
+    });
+    this.watching.observe(this.root);
+  }
+
+  startRenderer() {
+    try {
+      this.renderer = acquireRenderer(this);
+      this.fitCanvas();
+    } catch (problem) {
+      this.renderer = null;
+      this.overlay.showMessage(problem.message, true);
+    }
+  }
+
+  fitCanvas() {
+    const { clientWidth, clientHeight } = this.root;
+    if (clientWidth === 0 || clientHeight === 0) return;
+    const ratio = Math.min(window.devicePixelRatio || 1, MAX_PIXEL_RATIO);
+    const width = Math.max(Math.round(clientWidth * ratio), 1);
+    const height = Math.max(Math.round(clientHeight * ratio), 1);
+    this.camera.setWindow(width, height);
+    if (width !== this.canvas.width || height !== this.canvas.height) {
+      this.canvas.width = width;
+      this.canvas.height = height;
+      this.drawNow(); // in the same frame: a resized canvas is blank until drawn
+    }
+  }
+
+  /**
+   * Load a picture and show it; the one before stays until then. A later call overtakes an earlier one.
+   * @param {string|Blob} source same-origin address or file
+   * @param {{caption?: string[], notices?: string[]}} texts lines shown with the picture
+   * @returns {Promise<boolean>} false when overtaken or disposed meanwhile. Throws what loading throws.
+   */
+  async show(source, texts = {}) {
+    if (!this.renderer) throw new Error("This browser offers no WebGL2, which the 360° view needs.");
+    this.loading?.abort();
+    const loading = new AbortController();
+    this.loading = loading;
+    this.loaded = { source, texts };
+    this.overlay.showBusy(true);
+    try {
+      const picture = await loadPicture(source, this.renderer.maxTextureSize, loading.signal);
+      if (!loading.signal.aborted && !this.renderer.lost) this.replacePicture(picture, texts);
+      picture.bitmap.close();
+      return !loading.signal.aborted;
+    } catch (problem) {
+      if (loading.signal.aborted) return false;
+      throw problem;
+    } finally {
+      if (this.loading === loading) this.overlay.showBusy(false);
+    }
+  }
+
+  replacePicture(picture, { caption = [], notices = [] }) {
+    const texture = this.renderer.createTexture(picture.bitmap, picture);
+    this.renderer.deleteTexture(this.picture);
+    this.picture = texture;
+    this.overlay.showMessage("");
+    this.overlay.showCaption(caption);
+    this.overlay.showNotices([...notices, ...this.warningsAbout(picture)]);
+    this.root.classList.add("pd360-has-picture");
+    this.requestFrame();
+  }
+
+  warningsAbout({ width, height, scaled, bitmap }) {
+    const warnings = [];
+    if (!coverage(width, height).full) {
+      const open = width > 2 * height ? "above and below" : "at the back";
+      warnings.push(`${width} × ${height} is not 2:1. Shown unstretched; the sphere stays open ${open}.`);
+    }
+    if (scaled) {
+      const shown = `${bitmap.width} × ${bitmap.height}`;
+      warnings.push(`Shown at ${shown}: ${width} × ${height} is more than this graphics card takes.`);
+    }
+    return warnings;
+  }
+
+  /** Back to the empty sphere, with a line that says why. */
+  clear(message = this.emptyText, isError = false) {
+    this.loading?.abort();
+    this.renderer?.deleteTexture(this.picture);
+    this.picture = null;
+    this.loaded = null;
+    this.root.classList.remove("pd360-has-picture");
+    this.overlay.showNotices([]);
+    this.overlay.showCaption([]);
+    this.overlay.showMessage(message, isError);
+    this.requestFrame();
+  }
+
+  /** Where the view looks: {yawDeg, pitchDeg, rollDeg, fovDeg}; `fovDeg` is horizontal. */
+  get pose() {
+    return this.camera.current;
+  }
+
+  /** Look somewhere at once and draw it; members left out stay. */
+  lookAt(pose) {
+    this.camera.jumpTo(pose);
+    this.drawNow();
+  }
+
+  async toggleFullscreen() {
+    if (document.fullscreenElement === this.root) await document.exitFullscreen();
+    else if (this.root.requestFullscreen) await this.root.requestFullscreen();
+  }
+
+  /** Draw soon. Nothing is drawn while the page is hidden or the viewer is scrolled out of sight. */
+  requestFrame() {
+    if (this.frame || this.disposed || document.hidden || !this.onScreen) return;
+    this.frame = requestAnimationFrame((now) => {
+      this.frame = 0;
+      const seconds = Math.min((now - (this.lastFrame ?? now - 16)) / 1000, 0.1);
+      const moving = this.camera.advance(seconds);
+      this.lastFrame = moving ? now : undefined;
+      this.drawNow();
+      if (moving) this.requestFrame();
+    });
+  }
+
+  drawNow() {
+    if (!this.renderer || this.disposed) return;
+    this.renderer.draw(this.picture, this.camera.pose, this.context);
+    this.overlay.showPose(this.pose);
+  }
+
+  contextLost() {
+    this.picture = null; // its texture went with the context
+    this.overlay.showNotices(["The graphics card was taken away; waiting to get it back…"]);
+  }
+
+  contextRestored() {
+    this.overlay.showNotices([]);
+    this.requestFrame();
+    if (!this.loaded) return;
+    this.show(this.loaded.source, this.loaded.texts).catch((problem) => this.clear(problem.message, true));
+  }
+
+  dispose() {
+    if (this.disposed) return;
+    this.disposed = true;
+    cancelAnimationFrame(this.frame);
+    this.loading?.abort();
+    this.listeners.abort();
+    this.resizing.disconnect();
+    this.watching.disconnect();
+    this.controls.dispose();
+    this.overlay.dispose();
+    this.renderer?.deleteTexture(this.picture);
+    if (this.renderer) releaseRenderer(this);
+    this.renderer = this.picture = this.loaded = null;
+    this.canvas.width = this.canvas.height = 0; // frees its pixels at once
+    this.canvas.remove();
+    delete this.root.panoramaView;
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * The geometry of the viewer, in plain numbers: the same formulas as the shader and the Python core.
+ *
+ * World axes: +X right, +Y up, +Z forward. Yaw turns right, pitch up, roll clockwise. Degrees in interfaces.
+ * Pictures are equirectangular with pixel centres at half-integers: the middle of the picture is forward,
+ * the column after the last is the first.
+ */
+
+const RADIANS_PER_DEGREE = Math.PI / 180;
+
+export function radians(degrees) {
+  return degrees * RADIANS_PER_DEGREE;
+}
+
+export function degrees(angle) {
+  return angle / RADIANS_PER_DEGREE;
+}
+
+export function clamp(value, low, high) {
+  return Math.min(Math.max(value, low), high);
+}
+
+/** The same direction as a yaw in −180 (excluded) … 180 (included). */
+export function wrapDegrees(angle) {
+  return 180 - ((((180 - angle) % 360) + 360) % 360);
+}
+
+/**
+ * Camera-to-world rotation as three rows of three numbers: yaw · pitch · roll.
+ * Its columns are the camera's right, up and forward directions in the world.
+ */
+export function cameraRotation(yawDeg, pitchDeg, rollDeg) {
+  const [cy, sy] = [Math.cos(radians(yawDeg)), Math.sin(radians(yawDeg))];
+  const [cp, sp] = [Math.cos(radians(pitchDeg)), Math.sin(radians(pitchDeg))];
+  const [cr, sr] = [Math.cos(radians(rollDeg)), Math.sin(radians(rollDeg))];
+  return [
+    [cy * cr + sy * sp * sr, cy * sr - sy * sp * cr, sy * cp],
+    [-cp * sr, cp * cr, sp],
+    [-sy * cr + cy * sp * sr, -sy * sr - cy * sp * cr, cy * cp],
+  ];
+}
+
+export function rotate(rows, vector) {
+  return rows.map((row) => row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2]);
+}
+
+export function normalise(vector) {
+  const length = Math.hypot(vector[0], vector[1], vector[2]);
+  return [vector[0] / length, vector[1] / length, vector[2] / length];
+}
+
+/** Tangents of half the horizontal and half the vertical field of view of a `width` × `height` window. */
+export function halfTangents(width, height, fovDeg) {
+  const horizontal = Math.tan(radians(fovDeg) / 2);
+  return [horizontal, (horizontal * height) / width];
+}
+
+export function verticalFovDeg(width, height, fovDeg) {
+  return degrees(2 * Math.atan(halfTangents(width, height, fovDeg)[1]));
+}
+
+/** Horizontal field of view of a window whose vertical one is `verticalDeg`. */
+export function horizontalFovDeg(width, height, verticalDeg) {
+  return degrees(2 * Math.atan((Math.tan(radians(verticalDeg) / 2) * width) / height));
+}
+
+/**
+ * World direction seen at the window position (`x`, `y`), in pixels from the top left corner; the centre of
+ * pixel (column j, row i) is (j + ½, i + ½).
+ */
+export function perspectiveDirection(x, y, width, height, pose) {
+  const [tangentX, tangentY] = halfTangents(width, height, pose.fovDeg);
+  const ray = [((2 * x) / width - 1) * tangentX, (1 - (2 * y) / height) * tangentY, 1];
+  return normalise(rotate(cameraRotation(pose.yawDeg, pose.pitchDeg, pose.rollDeg), ray));
+}
+
+/** Longitude (−π … π, right of forward) and latitude (−π/2 … π/2) of a direction. */
+export function directionToLonLat([x, y, z]) {
+  return [Math.atan2(x, z), Math.atan2(y, Math.hypot(x, z))];
+}
+
+export function lonLatToDirection(lon, lat) {
+  return [Math.cos(lat) * Math.sin(lon), Math.sin(lat), Math.cos(lat) * Math.cos(lon)];
+}
+
+/** Picture position (column, row) of a direction; whole numbers are pixel centres. */
+export function lonLatToPixel(lon, lat, width, height) {
+  return [(lon / (2 * Math.PI) + 0.5) * width - 0.5, (0.5 - lat / Math.PI) * height - 0.5];
+}
+
+export function pixelToLonLat(column, row, width, height) {
+  return [((column + 0.5) / width - 0.5) * 2 * Math.PI, (0.5 - (row + 0.5) / height) * Math.PI];
+}
+
+/**
+ * How a `width` × `height` picture lies on the sphere without being stretched.
+ * A picture of 2:1 covers it; a wider one leaves the poles open, a narrower one leaves the back open.
+ * `sphere` is the size, in picture pixels, that the whole sphere would have.
+ */
+export function coverage(width, height) {
+  const full = width === 2 * height;
+  return {
+    full,
+    wraps: width >= 2 * height,
+    sphere: width >= 2 * height ? [width, width / 2] : [2 * height, height],
+  };
+}
+
+const COMPASS = ["F", "FR", "R", "BR", "B", "BL", "L", "FL"];
+
+/** Which way a yaw looks, seen from the picture's centre: F(orward), R(ight), B(ack), L(eft) and between. */
+export function compassPoint(yawDeg) {
+  return COMPASS[((Math.round(yawDeg / 45) % 8) + 8) % 8];
+}
+
+/** An angle as people read it: one decimal, a true minus sign and never "−0.0". */
+export function formatDegrees(angle) {
+  const rounded = Math.round(angle * 10) / 10;
+  return `${rounded < 0 ? "−" : ""}${Math.abs(rounded).toFixed(1)}°`;
+}

@@ -1,0 +1,182 @@
+/**
+ * One WebGL2 context for all viewers of a page.
+ *
+ * Browsers keep about 16 contexts and drop the oldest without asking, so the viewers share this one: each
+ * draws into it and copies the result to its own 2D canvas. The context exists while at least one viewer
+ * does.
+ */
+
+import { cameraRotation, coverage, halfTangents } from "./projection.mjs";
+import { FRAGMENT_SHADER, VERTEX_SHADER } from "./shader.mjs";
+
+const UNIFORMS = [
+  "u_picture", "u_hasPicture", "u_fullSphere", "u_wraps",
+  "u_sphere", "u_window", "u_halfTangents", "u_rotation",
+];
+
+let shared = null;
+
+/** The shared renderer, made for the first viewer. Throws an Error where the browser has no WebGL2. */
+export function acquireRenderer(viewer) {
+  shared = shared ?? new Renderer();
+  shared.viewers.add(viewer);
+  return shared;
+}
+
+/** A viewer is gone; with the last one the context goes too. */
+export function releaseRenderer(viewer) {
+  if (!shared) return;
+  shared.viewers.delete(viewer);
+  if (shared.viewers.size === 0) {
+    shared.dispose();
+    shared = null;
+  }
+}
+
+/** What is held on the graphics side right now: for tests and bug reports. */
+export function rendererStatistics() {
+  const textures = shared ? [...shared.textures] : [];
+  return {
+    contexts: shared ? 1 : 0,
+    viewers: shared ? shared.viewers.size : 0,
+    textures: textures.length,
+    textureBytes: textures.reduce((sum, texture) => sum + texture.bytes, 0),
+  };
+}
+
+function compileShader(gl, type, source) {
+  const shader = gl.createShader(type);
+  gl.shaderSource(shader, source);
+  gl.compileShader(shader);
+  return shader;
+}
+
+function buildProgram(gl) {
+  const program = gl.createProgram();
+  const shaders = [
+    compileShader(gl, gl.VERTEX_SHADER, VERTEX_SHADER),
+    compileShader(gl, gl.FRAGMENT_SHADER, FRAGMENT_SHADER),
+  ];
+  for (const shader of shaders) gl.attachShader(program, shader);
+  gl.linkProgram(program);
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+    const logs = shaders.map((shader) => gl.getShaderInfoLog(shader)).join("\n");
+    throw new Error(`The viewer's shader does not build here: ${gl.getProgramInfoLog(program)}\n${logs}`);
+  }
+  for (const shader of shaders) gl.deleteShader(shader);
+  const locations = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
+  return { program, locations };
+}
+
+class Renderer {
+  constructor() {
+    this.viewers = new Set();
+    this.textures = new Set();
+    this.canvas = document.createElement("canvas");
+    this.canvas.width = this.canvas.height = 1;
+    this.gl = this.canvas.getContext("webgl2", {
+      alpha: false, antialias: false, depth: false, stencil: false, powerPreference: "high-performance",
+    });
+    if (!this.gl) throw new Error("This browser offers no WebGL2, which the 360° view needs.");
+    this.onLost = (event) => {
+      event.preventDefault(); // asks the browser to restore it
+      this.textures.clear();
+      for (const viewer of this.viewers) viewer.contextLost();
+    };
+    this.onRestored = () => {
+      this.prepare();
+      for (const viewer of this.viewers) viewer.contextRestored();
+    };
+    this.canvas.addEventListener("webglcontextlost", this.onLost);
+    this.canvas.addEventListener("webglcontextrestored", this.onRestored);
+    this.prepare();
+  }
+
+  prepare() {
+    const { gl } = this;
+    Object.assign(this, buildProgram(gl));
+    this.vertices = gl.createVertexArray();
+    this.maxTextureSize = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+  }
+
+  get lost() {
+    return this.gl.isContextLost();
+  }
+
+  /**
+   * Upload a picture. `source` is an ImageBitmap or a canvas; `trueSize` its size before any downscaling,
+   * which decides how it lies on the sphere. Returns a handle for `draw` and `deleteTexture`.
+   */
+  createTexture(source, trueSize) {
+    const { gl } = this;
+    const placement = coverage(trueSize.width, trueSize.height);
+    const scale = source.width / trueSize.width;
+    const handle = {
+      texture: gl.createTexture(),
+      full: placement.full,
+      wraps: placement.wraps,
+      sphere: placement.full ? [source.width, source.height] : placement.sphere.map((size) => size * scale),
+      bytes: Math.round((source.width * source.height * 4 * 4) / 3), // RGBA and its mipmaps
+    };
+    gl.bindTexture(gl.TEXTURE_2D, handle.texture);
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, source);
+    gl.generateMipmap(gl.TEXTURE_2D);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, handle.wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
+    this.textures.add(handle);
+    return handle;
+  }
+
+  deleteTexture(handle) {
+    if (!handle || !this.textures.delete(handle)) return;
+    this.gl.deleteTexture(handle.texture);
+  }
+
+  /** Draw what `pose` sees of `picture` (a handle or null) and copy it to `target`, a 2D canvas context. */
+  draw(picture, pose, target) {
+    if (this.lost) return false;
+    const { width, height } = target.canvas;
+    this.growTo(width, height);
+    this.setUniforms(picture, pose, width, height);
+    this.gl.viewport(0, 0, width, height);
+    this.gl.bindVertexArray(this.vertices);
+    this.gl.drawArrays(this.gl.TRIANGLES, 0, 3);
+    // GL counts rows from below: the drawn part is at the bottom of the shared canvas.
+    target.drawImage(this.canvas, 0, this.canvas.height - height, width, height, 0, 0, width, height);
+    return true;
+  }
+
+  setUniforms(picture, pose, width, height) {
+    const { gl, locations } = this;
+    const rotation = cameraRotation(pose.yawDeg, pose.pitchDeg, pose.rollDeg);
+    gl.useProgram(this.program);
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, picture ? picture.texture : null);
+    gl.uniform1i(locations.u_picture, 0);
+    gl.uniform1i(locations.u_hasPicture, picture ? 1 : 0);
+    gl.uniform1i(locations.u_fullSphere, picture?.full ? 1 : 0);
+    gl.uniform1i(locations.u_wraps, picture?.wraps ? 1 : 0);
+    gl.uniform2fv(locations.u_sphere, picture ? picture.sphere : [2, 1]);
+    gl.uniform2f(locations.u_window, width, height);
+    gl.uniform2fv(locations.u_halfTangents, halfTangents(width, height, pose.fovDeg));
+    gl.uniformMatrix3fv(locations.u_rotation, true, rotation.flat()); // rows, hence transposed
+  }
+
+  /** The shared canvas is as large as the largest viewer needs; resizing it for each viewer would be slow. */
+  growTo(width, height) {
+    if (this.canvas.width < width) this.canvas.width = width;
+    if (this.canvas.height < height) this.canvas.height = height;
+  }
+
+  dispose() {
+    this.canvas.removeEventListener("webglcontextlost", this.onLost);
+    this.canvas.removeEventListener("webglcontextrestored", this.onRestored);
+    for (const handle of [...this.textures]) this.deleteTexture(handle);
+    this.gl.deleteVertexArray(this.vertices);
+    this.gl.deleteProgram(this.program);
+    this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees it now, not at some garbage collection
+  }
+}

@@ -1,0 +1,52 @@
+/** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
+
+import { clamp } from "./projection.mjs";
+
+/** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
+const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+
+/** A picture that is not there any more: temporary files go when the server restarts. */
+export class PictureGoneError extends Error {}
+
+/**
+ * Load a picture.
+ *
+ * @param {string|Blob} source same-origin address, or the file itself
+ * @param {number} limit largest width or height of a texture
+ * @param {AbortSignal} signal stops the download
+ * @returns {Promise<{bitmap: ImageBitmap, width: number, height: number, scaled: boolean}>}
+ *     `width` and `height` are the true size; the bitmap is smaller when `scaled`. The caller closes it.
+ */
+export async function loadPicture(source, limit, signal) {
+  const blob = source instanceof Blob ? source : await download(source, signal);
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(blob, EXACT);
+  } catch {
+    throw new Error("The file cannot be read as a picture (PNG, JPEG or WebP).");
+  }
+  const { width, height } = bitmap;
+  const [fitWidth, fitHeight] = fittedSize(width, height, limit);
+  if (fitWidth === width && fitHeight === height) return { bitmap, width, height, scaled: false };
+  const smaller = await createImageBitmap(bitmap, {
+    ...EXACT, resizeWidth: fitWidth, resizeHeight: fitHeight, resizeQuality: "high",
+  });
+  bitmap.close();
+  return { bitmap: smaller, width, height, scaled: true };
+}
+
+/** The largest size of the same proportions with both sides within `limit`; 2:1 stays exactly 2:1. */
+export function fittedSize(width, height, limit) {
+  const scale = Math.min(1, limit / Math.max(width, height));
+  if (scale === 1) return [width, height];
+  const fitHeight = clamp(Math.floor(height * scale), 1, limit);
+  if (width === 2 * height) return [2 * fitHeight, fitHeight];
+  return [clamp(Math.round(width * scale), 1, limit), fitHeight];
+}
+
+async function download(address, signal) {
+  const response = await fetch(address, { signal, credentials: "same-origin" });
+  if (response.status === 404) throw new PictureGoneError("The picture is not on the server any more.");
+  if (!response.ok) throw new Error(`The server answered ${response.status} when asked for the picture.`);
+  return response.blob();
+}

@@ -1,0 +1,94 @@
+/**
+ * The viewer on a ComfyUI node: turns the node's results into addresses and keeps the last one with the node.
+ *
+ * The node sends
+ *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height}, …], panodiff_seam: ["…"] }
+ * with one entry per picture of a batch; the seam lines are optional. Pictures come through ComfyUI's /view.
+ */
+
+import { PanoramaView } from "./panorama_view.mjs";
+import { PictureGoneError } from "./source.mjs";
+import { ensureStyles } from "./styles.mjs";
+
+const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
+const FOLDERS = new Set(["temp", "output", "input"]);
+
+export function mount(host, node, api) {
+  ensureStyles();
+  return new PanoramaWidget(host, node, api);
+}
+
+/** What a node sent, reduced to what is used; null where it holds no picture. */
+export function readResult(output) {
+  const entries = Array.isArray(output?.panodiff_panorama) ? output.panodiff_panorama : [];
+  const pictures = entries
+    .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
+    .map(({ filename, subfolder, type }) => ({ filename, subfolder: String(subfolder ?? ""), type }));
+  const lines = Array.isArray(output?.panodiff_seam) ? output.panodiff_seam.map(String) : [];
+  return pictures.length > 0 ? { panodiff_panorama: pictures, panodiff_seam: lines } : null;
+}
+
+export function viewAddress(picture, api) {
+  // The random part keeps the browser from showing an older file of the same name.
+  const query = new URLSearchParams({ ...picture, rand: Math.random().toString(36).slice(2) });
+  return api.apiURL(`/view?${query}`);
+}
+
+class PanoramaWidget {
+  constructor(host, node, api) {
+    Object.assign(this, { node, api, result: null, index: 0 });
+    this.view = new PanoramaView(host, {
+      label: "360° panorama viewer",
+      emptyText: "Run the workflow, then look around here.",
+      wheelNeedsFocus: true,
+    });
+    this.view.onPage = (step) => this.page(step);
+  }
+
+  /** The node ran. Its files may have the names of older ones, so they are always loaded. */
+  executed(output) {
+    const result = readResult(output);
+    if (!result) return;
+    this.node.properties ??= {};
+    this.node.properties[PROPERTY] = result;
+    this.showResult(result);
+  }
+
+  /** After loading, pasting or undoing: the result that the node remembers. */
+  restore() {
+    this.outputsShown(this.node.properties?.[PROPERTY]);
+  }
+
+  outputsShown(output) {
+    const result = readResult(output);
+    if (result && JSON.stringify(result) !== JSON.stringify(this.result)) this.showResult(result);
+  }
+
+  showResult(result) {
+    this.index = Math.min(this.index, result.panodiff_panorama.length - 1);
+    this.result = result;
+    return this.showPicture();
+  }
+
+  page(step) {
+    const total = this.result?.panodiff_panorama.length ?? 0;
+    if (total < 2) return;
+    this.index = (this.index + step + total) % total;
+    this.showPicture();
+  }
+
+  async showPicture() {
+    const { panodiff_panorama: pictures, panodiff_seam: caption } = this.result;
+    this.view.overlay.showPage(this.index, pictures.length);
+    try {
+      await this.view.show(viewAddress(pictures[this.index], this.api), { caption });
+    } catch (problem) {
+      const gone = problem instanceof PictureGoneError;
+      this.view.clear(gone ? `${problem.message} Run the workflow again.` : problem.message, !gone);
+    }
+  }
+
+  dispose() {
+    this.view.dispose();
+  }
+}
