@@ -1,0 +1,105 @@
+"""`python -m panodiff_core COMMAND …`: PanoDiff without ComfyUI.
+
+Exit codes: 0 done, 1 an error that the message explains, 2 a command line that cannot be understood, 130
+Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .commands import engines, evaluate, generate, train, worlds
+from .commands.console import CommandParser, nearest, say, warnings_to_stderr
+from .runtime.errors import Cancelled, PanoDiffError
+
+STOPPED = 130
+# What a headless run needs beside torch; an absent one is a plain sentence, not a traceback.
+_LIBRARIES = {
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "peft",
+    "safetensors",
+    "numpy",
+    "PIL",
+    "torch",
+    "webdataset",
+}
+
+
+def build_parser() -> CommandParser:
+    """The parser of the whole command line; every command's own parser hangs below it."""
+    parser = CommandParser(
+        prog="python -m panodiff_core",
+        description="PanoDiff: 360° panoramas from text, with a seam that you can measure.",
+    )
+    parser.add_argument("--version", action="version", version=f"PanoDiff {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for module in (generate, evaluate, train, worlds, engines):
+        module.add_parser(commands)
+    parser.commands = commands.choices
+    return parser
+
+
+def _parse(argv: list[str]):
+    """The parsed arguments, or an exit code where there is nothing to run."""
+    parser = build_parser()
+    names = list(parser.commands)
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    if not argv[0].startswith("-") and argv[0] not in names:
+        say(f"error: unknown command {argv[0]!r}{nearest(argv[0], names)}")
+        say(f"The commands are: {', '.join(names)}.")
+        if " " in argv[0]:
+            say(f"To make a panorama from a prompt: python -m panodiff_core generate {argv[0]!r}")
+        return 2
+    args, rest = parser.parse_known_args(argv)
+    if rest:
+        say(f"error: {_leftover(rest, parser.commands[args.command])}")
+        return 2
+    return args
+
+
+def _leftover(rest: list[str], parser: CommandParser) -> str:
+    option = next((word for word in rest if word.startswith("-")), None)
+    if option is not None:
+        known = [name for name in parser.option_names() if name.startswith("--")]
+        return f"unknown option {option}{nearest(option.split('=')[0], known)} See {parser.prog} --help."
+    return (
+        f"{' '.join(rest)!r} is left over; put a prompt of several words in quotes. See {parser.prog} --help."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. Errors that PanoDiff raises on purpose become one
+    message.
+    """
+    try:
+        args = _parse(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error it has printed
+        return stop.code if isinstance(stop.code, int) else 2
+    if isinstance(args, int):
+        return args
+    # Training keeps a log of its own.
+    with contextlib.nullcontext() if args.command == "train" else warnings_to_stderr():
+        try:
+            return args.run(args) or 0
+        except (KeyboardInterrupt, Cancelled):
+            say("\nstopped. Finished files stay; no half-written one is left.")
+            return STOPPED
+        except PanoDiffError as error:
+            say(f"error: {error}")
+            return 1
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in _LIBRARIES:
+                raise
+            say(f"error: the Python package {error.name!r} is missing; run: pip install -r requirements.txt")
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""`generate`: a prompt to a picture with GPano metadata and a page to look around in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..engines import ENGINES
+from ..io.atomic import check_writable
+from ..io.images import check_output, save_panorama
+from ..io.page import ENTRY_MODULE, link_modules, write_viewer_page
+from ..runtime.errors import InputError
+from .console import Progress, say
+from .options import add_engine_options, add_sampling_options, load_engine, planned, sampling_values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VIEWER = Path(__file__).resolve().parents[2] / "web" / "viewer"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where the results go: one picture and, unless pages are off, one page per panorama of the batch."""
+
+    pictures: tuple[Path, ...]
+    pages: tuple[Path, ...]
+    viewer: Path
+
+
+def add_parser(commands) -> None:
+    """Add `generate` to the command line."""
+    parser = commands.add_parser(
+        "generate",
+        help="make a panorama from a prompt",
+        description="Make a 360° panorama from a prompt: a picture that photo viewers recognise, and a "
+        "self-contained page that opens in any browser, offline, to look around in it.",
+    )
+    parser.add_argument("prompt", metavar="PROMPT", help="what the panorama shows, in quotes")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default="dit360", help="default: dit360")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="start of the noise (default: 0)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="how many; files are numbered")
+    parser.add_argument("--negative", metavar="PROMPT", help="what to keep away from; needs --cfg above 1")
+    _add_output_options(parser)
+    add_sampling_options(parser)
+    add_engine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("results")
+    add, out = group.add_argument, Path("pano.png")
+    add("--out", type=Path, default=out, metavar="FILE", help=f".png, .jpg or .webp (default: {out})")
+    add("--page", type=Path, metavar="FILE", help="the page (default: the picture's name with .html)")
+    add("--no-page", action="store_true", help="write the picture only")
+    add(
+        "--viewer",
+        type=Path,
+        default=VIEWER,
+        metavar="DIR",
+        help="modules for the page (default: web/viewer)",
+    )
+    add("--quality", type=int, default=95, metavar="1-100", help="for .jpg and .webp (default: 95)")
+    add("--heading", type=float, default=0.0, metavar="DEGREES", help="compass heading of the centre")
+
+
+def _numbered(path: Path, count: int) -> tuple[Path, ...]:
+    if count == 1:
+        return (path,)
+    return tuple(path.with_name(f"{path.stem}_{index + 1}{path.suffix}") for index in range(count))
+
+
+def check_request(args: argparse.Namespace) -> Targets:
+    """Everything that can be refused before a model loads. Raises `InputError`, or `CheckpointError` for the
+    model.
+    """
+    if not args.prompt.strip():
+        raise InputError(
+            'the prompt is empty; describe what the panorama shows, e.g. "a calm sea at sunset".'
+        )
+    if not 0 <= args.seed < 2**64:
+        raise InputError(f"--seed must be from 0 to 2^64 - 1, got {args.seed}.")
+    for name, low, high in (("batch", 1, 256), ("quality", 1, 100)):
+        if not low <= getattr(args, name) <= high:
+            raise InputError(f"--{name} must be from {low} to {high}, got {getattr(args, name)}.")
+    plan = planned(args.engine, args.model, sampling_values(args))
+    if args.negative and plan.cfg == 1.0:
+        raise InputError(
+            f"--negative has no effect at cfg 1; add --cfg 3, or leave it out ({args.negative!r})."
+        )
+    targets = _targets(args)
+    for path in targets.pictures:
+        check_output(path, plan.height, plan.width)
+    for path in targets.pages:
+        check_writable(path, need_bytes=4 * plan.height * plan.width)
+    if targets.pages:
+        _check_viewer(targets.viewer)
+    return targets
+
+
+def _targets(args: argparse.Namespace) -> Targets:
+    page = args.page or args.out.with_suffix(".html")
+    if args.no_page and args.page:
+        raise InputError("--page and --no-page contradict each other; leave one out.")
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"the page {page.name!r} should end in .html.")
+    pages = () if args.no_page else _numbered(page, args.batch)
+    return Targets(_numbered(args.out, args.batch), pages, args.viewer)
+
+
+def _check_viewer(folder: Path) -> None:
+    if not (folder / ENTRY_MODULE).is_file():
+        raise InputError(
+            f"the viewer's modules are not in {folder}; give their folder with --viewer DIR (web/viewer of a "
+            "checkout), or use --no-page."
+        )
+    link_modules(folder, ENTRY_MODULE)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, load, encode, sample, decode, write. Results on stdout, progress and warnings on stderr."""
+    targets = check_request(args)
+    start = time.monotonic()
+    say(f"loading {args.engine} …")
+    engine = load_engine(args)
+    loaded = time.monotonic()
+    pixels, used = _make(engine, args)
+    say(f"loaded in {loaded - start:.1f} s, made in {time.monotonic() - loaded:.1f} s")
+    _write(pixels, targets, args, used)
+    return 0
+
+
+def _make(engine, args: argparse.Namespace) -> tuple[Tensor, dict[str, object]]:
+    values = sampling_values(args)
+    used = engine.config.defaults.changed(**values)
+    negative = args.negative if args.negative is not None or used.cfg == 1.0 else ""
+    condition = engine.encode(args.prompt, negative)
+    latents = engine.sample(
+        condition, seed=args.seed, batch_size=args.batch, on_step=Progress("step"), **values
+    )
+    pixels = engine.decode(latents).to_equirect().pixels
+    settings = {"prompt": args.prompt, "negative": args.negative, "engine": args.engine, "seed": args.seed}
+    settings |= {name: getattr(used, name) for name in used.__dataclass_fields__}
+    return pixels, settings
+
+
+def _write(pixels: Tensor, targets: Targets, args: argparse.Namespace, settings: dict[str, object]) -> None:
+    from .. import __version__
+    from ..metrics.seams import seam_report
+
+    for index, path in enumerate(targets.pictures):
+        text = {
+            "Software": f"PanoDiff {__version__}",
+            "Description": args.prompt,
+            "panodiff": json.dumps({**settings, "index": index}),
+        }
+        save_panorama(pixels[index], path, text, heading_deg=args.heading, quality=args.quality)
+        print(f"picture  {path}")
+        if targets.pages:
+            write_viewer_page(path, targets.pages[index], targets.viewer, args.prompt)
+            print(f"page     {targets.pages[index]}")
+        print(seam_report(pixels[index]).summary(), flush=True)

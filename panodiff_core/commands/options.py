@@ -1,0 +1,110 @@
+"""The options that several commands share: the engine, its model, where it runs, and how it samples."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..engines import ENGINES
+from ..engines.dit360.config import ROLLS, SamplingOptions, read_config
+from ..runtime.errors import InputError
+from ..runtime.precision import DTYPES
+from ..schedulers.flow_matching import GRIDS, SOLVERS
+
+if TYPE_CHECKING:
+    from ..engines.dit360.engine import DiT360Engine
+
+# Every engine's latents are at 1/8 scale and its transformer reads 2 x 2 of them at once.
+SIZE_MULTIPLE = 16
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """--model, --lora, --device, --dtype, --offload."""
+    group = parser.add_argument_group("model and machine")
+    group.add_argument(
+        "--model",
+        type=Path,
+        metavar="PATH",
+        help="model folder in diffusers layout (default: our small model)",
+    )
+    group.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the best there is)")
+    group.add_argument("--dtype", choices=sorted(DTYPES), help="number type (default: what suits the device)")
+    group.add_argument(
+        "--offload", choices=("none", "stage"), help="stage: only the part in use is on the device"
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """--steps, --height, --guidance, --cfg, --padding, --roll and the schedule; every default is the model's
+    own.
+    """
+    group = parser.add_argument_group("sampling (default: what the model was made for)")
+    group.add_argument("--steps", type=int, metavar="N", help="sampling steps")
+    group.add_argument("--height", type=int, metavar="PIXELS", help="height; the width is twice that")
+    group.add_argument(
+        "--guidance", type=float, metavar="G", help="distilled guidance, an input of the network"
+    )
+    group.add_argument(
+        "--cfg", type=float, metavar="C", help="true guidance away from the negative prompt; 1 is off"
+    )
+    group.add_argument(
+        "--padding", type=int, metavar="COLUMNS", help="circular padding, in token columns; 0 is off"
+    )
+    roll = group.add_mutually_exclusive_group()
+    roll.add_argument(
+        "--roll", choices=[name for name in ROLLS if name != "off"], help="turn the ring before each step"
+    )
+    roll.add_argument(
+        "--no-roll", dest="roll", action="store_const", const="off", help="do not turn the ring"
+    )
+    group.add_argument("--grid", choices=GRIDS, help="spacing of the noise levels")
+    group.add_argument("--solver", choices=SOLVERS, help="heun takes two network calls per step")
+
+
+def sampling_values(args: argparse.Namespace) -> dict[str, object]:
+    """What the person set of `SamplingOptions`, by name. Raises `InputError` for an impossible height."""
+    names = ("steps", "height", "guidance", "cfg", "padding", "roll", "grid", "solver")
+    values = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    height = values.get("height")
+    if height is not None:
+        if height < 1 or height % SIZE_MULTIPLE:
+            near = max(SIZE_MULTIPLE, round(height / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+            raise InputError(
+                f"height {height} cannot be made: it must be a multiple of {SIZE_MULTIPLE}; "
+                f"the nearest is {near} ({2 * near} x {near} pixels)."
+            )
+        values["width"] = 2 * height
+    return values
+
+
+def planned(engine: str, model: Path | None, values: dict[str, object]) -> SamplingOptions:
+    """How the model in that folder will sample with these values; reads one small file, no weights.
+
+    Raises `InputError` for a value out of range and `CheckpointError` for a broken settings file.
+    """
+    folder = model if model is not None else ENGINES[engine].small_model
+    return read_config(Path(folder).expanduser()).defaults.changed(**values)
+
+
+def load_engine(args: argparse.Namespace) -> DiT360Engine:
+    """Load what the options of `add_engine_options` ask for; the parser has checked `args.engine`."""
+    from ..engines import load
+
+    return load(args.engine, args.model, dtype=args.dtype, device=_device(args.device), offload=args.offload)
+
+
+def _device(name: str | None):
+    import torch
+
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+    except RuntimeError as problem:
+        raise InputError(f"unknown device {name!r}; use cpu, cuda, cuda:1 or mps.") from problem
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"device {name!r} was asked for, and this torch sees no CUDA device; leave --device out."
+        )
+    return device

@@ -1,0 +1,46 @@
+"""`python -m panodiff_core train RECIPE …`: render training data and train the small models."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from ..training.arguments import add_loop_arguments, loop_config
+from ..training.recipes import dit, dit_latents, text, vae, worlds_cache
+
+log = logging.getLogger(__name__)
+
+PREPARATIONS = (worlds_cache, dit_latents)
+RECIPES = (vae, text, dit)
+
+
+def add_parser(subparsers) -> argparse.ArgumentParser:
+    """Add `train` with one subcommand per recipe and per preparation of data."""
+    parser = subparsers.add_parser("train", help="render training data, train the small models")
+    recipes = parser.add_subparsers(dest="recipe", metavar="RECIPE", required=True)
+    for module in PREPARATIONS:
+        sub = recipes.add_parser(module.NAME, help=module.HELP, description=module.HELP)
+        module.add_arguments(sub)
+        sub.set_defaults(run=run, recipe_module=module)
+    for module in RECIPES:
+        sub = recipes.add_parser(module.NAME, help=module.HELP, description=module.HELP)
+        module.add_arguments(sub)
+        add_loop_arguments(sub, module.DEFAULTS)
+        sub.set_defaults(run=run, recipe_module=module)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the parsed options ask for; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    module = args.recipe_module
+    if module in PREPARATIONS:
+        return module.run(args)
+    from ..training.loop import Trainer
+
+    trainer = Trainer(module.build(args), loop_config(args))
+    done = trainer.run()
+    if args.export is not None:
+        trainer.export(args.export)
+    log.info("%s", "training finished" if done else "stopped early; run the same command again to continue")
+    return 0

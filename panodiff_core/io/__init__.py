@@ -1,0 +1,1 @@
+"""Files: pictures with panorama metadata, self-contained viewer pages, all written atomically."""

@@ -1,0 +1,1 @@
+"""Figures about pictures: seams, poles, ranks, diversity, attributes read back."""
