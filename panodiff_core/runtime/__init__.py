@@ -1,0 +1,1 @@
+"""What every engine needs around its mathematics: errors, progress, placement and precision."""

@@ -1,0 +1,28 @@
+"""What a sampler reports after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished sampling step.
+
+    `index` counts from 1 to `total`. `sigma` is the noise level that `latents` have now (0 after the last
+    step). `latents` and `denoised` are scaled model latents [B, C, h, w] without padding columns; `denoised`
+    is the network's present estimate of the clean latents, the one to preview.
+    """
+
+    index: int
+    total: int
+    sigma: float
+    latents: Tensor
+    denoised: Tensor
+
+
+OnStep = Callable[[Step], None]
+"""Called after each step; raise `Cancelled` in it to stop."""
