@@ -1,0 +1,1 @@
+"""What several engines share around a VAE: ring-aware coding, latent scaling, quick previews."""

@@ -1,0 +1,1 @@
+"""Text conditioning and guidance formulas."""

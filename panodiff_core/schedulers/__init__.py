@@ -1,0 +1,1 @@
+"""Samplers and noise schedules written here rather than taken from a library."""
