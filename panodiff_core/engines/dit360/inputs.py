@@ -1,0 +1,126 @@
+"""What a caller may ask of the DiT360 engine: prompts, sizes, seeds and conditions, checked and completed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...conditioning.text import TextCondition
+from ...layers.ring import PATCH
+from ...runtime.errors import InputError
+from .config import SamplingOptions
+
+log = logging.getLogger(__name__)
+
+
+def read_texts(name: str, value: str | Sequence[str], empty: bool = False) -> tuple[str, ...]:
+    """One text or several as a tuple. Raises InputError for other things and for an unallowed empty text."""
+    texts = (value,) if isinstance(value, str) else tuple(value)
+    if not texts or any(not isinstance(text, str) for text in texts):
+        raise InputError(f"{name} must be a text or a non-empty list of texts, got {value!r}")
+    if not empty and any(not text.strip() for text in texts):
+        raise InputError(
+            f"the {name} is empty: describe what the panorama shows, e.g. “a calm sea at sunset”"
+        )
+    return texts
+
+
+def with_prefix(text: str, prefix: str) -> str:
+    """`prefix` before `text`, unless it is there already."""
+    return text if text.casefold().startswith(prefix.strip().casefold()) else prefix + text
+
+
+def one_each(negatives: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """As many negative prompts as prompts; one serves all. Raises InputError for another number."""
+    if len(negatives) == 1:
+        return negatives * count
+    if len(negatives) != count:
+        raise InputError(f"{len(negatives)} negative prompts for {count} prompts: give one, or one each")
+    return negatives
+
+
+def check_condition(condition: TextCondition, cfg: float, config: Any) -> None:
+    """Raise InputError when the condition is another model's, or `cfg` needs a negative that is not there.
+
+    Warns when a negative is there for nothing. `config` is the transformer's.
+    """
+    widths = condition.text.shape[-1], condition.pooled.shape[-1]
+    wanted = config.joint_attention_dim, config.pooled_projection_dim
+    if widths != wanted:
+        raise InputError(
+            f"the condition is {widths[0]} + {widths[1]} wide, this model takes {wanted[0]} + {wanted[1]}: "
+            "encode the prompt with the same engine"
+        )
+    if cfg != 1.0 and condition.negative_text is None:
+        raise InputError(f'cfg {cfg:g} needs a negative prompt: encode(prompt, negative=""), or use cfg 1')
+    if cfg == 1.0 and any(text.strip() for text in condition.negative_prompts):
+        log.warning("the negative prompt has no effect at cfg 1: raise cfg above 1 to use it")
+
+
+def check_size(height: int, width: int, unit: int) -> None:
+    """Raise InputError naming the nearest legal size unless both are multiples of `unit` pixels."""
+    if height % unit or width % unit:
+        near = [max(unit, (n + unit // 2) // unit * unit) for n in (height, width)]
+        raise InputError(
+            f"{width}×{height} pixels cannot be made: width and height must be multiples of {unit}; "
+            f"the nearest legal size is {near[1]}×{near[0]}"
+        )
+
+
+def check_latents(latents: Tensor, channels: int) -> None:
+    """Raise InputError unless `latents` are [B, channels, h, w] with even h and w."""
+    if latents.ndim != 4 or latents.shape[1] != channels or 0 in latents.shape:
+        raise InputError(f"latents must be [B, {channels}, h, w], got {list(latents.shape)}")
+    if latents.shape[2] % PATCH or latents.shape[3] % PATCH:
+        raise InputError(f"latents must have an even height and width, got {list(latents.shape)}")
+
+
+def check_count(name: str, value: int, low: int, high: int) -> None:
+    """Raise InputError unless `value` is a whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+
+
+def choose_options(
+    defaults: SamplingOptions,
+    options: dict,
+    latents: Tensor | None,
+    sigmas: Sequence[float] | None,
+    factor: int,
+) -> SamplingOptions:
+    """The model's defaults with the caller's options; given latents fix the size, given sigmas the steps.
+
+    One of height and width implies the other. Raises InputError for an unknown or bad option.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    if latents is not None:
+        options["height"], options["width"] = (n * factor for n in latents.shape[2:])
+    elif "height" in options and "width" not in options:
+        options["width"] = 2 * options["height"]
+    elif "width" in options and "height" not in options:
+        options["height"] = options["width"] // 2
+    if sigmas is not None:
+        options["steps"] = len([sigma for sigma in sigmas if sigma != 0])
+    return defaults.changed(**options)
+
+
+def bind_conditions(
+    condition: TextCondition, batch: int, guidance: float, device: torch.device, dtype: torch.dtype
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """(text, pooled, guidance) on the device with one row per picture, and the same for the negative or None.
+
+    Pictures of one prompt follow each other.
+    """
+    scale = torch.full((batch,), guidance, device=device)
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.to(device, dtype).repeat_interleave(batch // condition.batch, dim=0)
+
+    positive = (rows(condition.text), rows(condition.pooled), scale)
+    if condition.negative_text is None:
+        return positive, None
+    return positive, (rows(condition.negative_text), rows(condition.negative_pooled), scale)

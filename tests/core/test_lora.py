@@ -1,0 +1,129 @@
+"""The DiT360 LoRA: fused like the reference, taken back exactly, refused when it is another's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+pytest.importorskip("diffusers")
+
+import panodiff_core as pano
+from panodiff_core.conditioning.text import TextCondition
+from panodiff_core.engines.dit360.engine import DiT360Engine
+from panodiff_core.engines.dit360.lora import FusedLora, parse_lora, read_lora
+from panodiff_core.layers.ring import pack
+from tests.core.dit360_vectors import FOLDER, engine, fill, largest, tensors, transformer
+
+FILE = FOLDER / "lora_dit360.safetensors"
+
+
+@pytest.fixture
+def network() -> torch.nn.Module:
+    return fill(type(transformer()).from_config(transformer().config), "transformer_diffusers")
+
+
+def sample(network: torch.nn.Module) -> torch.Tensor:
+    t, own = tensors("t2i"), engine()
+    other = DiT360Engine.__new__(DiT360Engine)
+    vars(other).update(vars(own))
+    other.transformer, other.stages = network, {**own.stages, "transformer": network}
+    condition = TextCondition(t["in.prompt_embeds"], t["in.pooled_prompt_embeds"])
+    return pack(other.sample(condition, latents=t["in.latents_spatial"]))
+
+
+def test_trajectories_and_the_way_back(network):
+    t = tensors("t2i")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    lora = FusedLora(network, read_lora(FILE))
+    assert len(lora.weights.pairs) == 14
+    assert largest(sample(network), t["lora.final_packed"]) <= 2e-4
+    lora.set_strength(0.5)
+    assert largest(sample(network), t["lora_half.final_packed"]) <= 2e-4
+    assert largest(sample(network), t["lora.final_packed"]) > 0.05
+    lora.set_strength(0.0)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_fused_once_and_rounded_once(network):
+    """In bfloat16, changing the strength often leaves no trace."""
+    network.to(torch.bfloat16)
+    lora = FusedLora(network, read_lora(FILE), 0.7)
+    once = {name: value.clone() for name, value in network.state_dict().items()}
+    for strength in (1.0, -2.0, 0.0, 0.7):
+        lora.set_strength(strength)
+    assert all(torch.equal(value, once[name]) for name, value in network.state_dict().items())
+    assert network.dtype == torch.bfloat16
+
+
+def test_alpha_of_the_config(tmp_path, network):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    shutil.copy(FILE, folder / "adapter_model.safetensors")
+    config = json.loads((FOLDER / "lora_adapter_config.json").read_text(encoding="utf-8"))
+    for alpha, scale in ((4, 1.0), (1, 0.25)):
+        (folder / "adapter_config.json").write_text(
+            json.dumps({**config, "lora_alpha": alpha}), encoding="utf-8"
+        )
+        assert read_lora(folder).scale == scale
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 8}), encoding="utf-8")
+    with pytest.raises(pano.CheckpointError, match="rank 4: they do not belong together"):
+        read_lora(folder)
+
+
+def written(path: Path, change) -> Path:
+    values = load_file(FILE)
+    change(values)
+    save_file(values, path)
+    return path
+
+
+NAME = "transformer.transformer_blocks.0.attn.to_q"
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda t: t.pop(f"{NAME}.lora_A.weight"), "transformer_blocks.0.attn.to_q lacks one half"),
+        (lambda t: t.update({"lora_unet_x.lora_down.weight": torch.zeros(1)}), "not a LoRA in PEFT's format"),
+        (lambda t: t[f"{NAME}.lora_B.weight"].fill_(torch.nan), "has NaN or infinite values"),
+        (lambda t: t.update({f"{NAME}.lora_B.weight": torch.zeros(32, 3)}), "its ranks differ"),
+        (lambda t: t.clear(), "no tensor at all"),
+    ],
+)
+def test_damaged_files(tmp_path, change, text):
+    with pytest.raises(pano.CheckpointError, match=text):
+        read_lora(written(tmp_path / "lora.safetensors", change))
+
+
+def test_another_models(tmp_path, network, tiny_folder):
+    file = written(
+        tmp_path / "a.safetensors", lambda t: t.update({f"{NAME}.lora_B.weight": torch.zeros(64, 4)})
+    )
+    with pytest.raises(pano.CheckpointError, match=r"changes a weight of \[64, 32\].*a weight of \[32, 32\]"):
+        FusedLora(network, read_lora(file))
+    with pytest.raises(pano.CheckpointError, match="transformer_blocks.1.*no such layer"):
+        pano.load("dit360", tiny_folder, device="cpu", lora=FILE)
+    with pytest.raises(pano.CheckpointError, match="there is no LoRA"):
+        pano.load("dit360", tiny_folder, device="cpu", lora=tmp_path / "none")
+
+
+def test_from_the_public_door(tmp_path, tiny_folder, tiny_engine):
+    def keep(values):
+        for name in [n for n in values if not n.startswith(NAME)]:
+            values.pop(name)
+
+    file = written(tmp_path / "a.safetensors", keep)
+    loaded = pano.load("dit360", tiny_folder, device="cpu", lora=(file, 0.5))
+    mine = loaded.transformer.state_dict()
+    changed = [n for n, v in tiny_engine.transformer.state_dict().items() if not torch.equal(v, mine[n])]
+    assert changed == ["transformer_blocks.0.attn.to_q.weight"] and loaded.lora.strength == 0.5
+    for bad in (3, (file, 1.0, 2.0), [file]):
+        with pytest.raises(pano.InputError, match="lora must be a path"):
+            parse_lora(bad)
+    with pytest.raises(pano.InputError, match="strength must be a number"):
+        loaded.lora.set_strength(float("nan"))
