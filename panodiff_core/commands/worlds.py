@@ -19,7 +19,9 @@ def add_parser(commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("worlds.jpg"), help="picture to write (.jpg, .png)")
     parser.add_argument("--count", type=int, default=48, help="scenes on the sheet (default 48)")
     parser.add_argument("--columns", type=int, default=6, help="scenes per row (default 6)")
-    parser.add_argument("--height", type=int, default=128, help="height of each in pixels; twice as wide (default 128)")
+    parser.add_argument(
+        "--height", type=int, default=128, help="height of each in pixels; twice as wide (default 128)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="number of the first scene (default 0)")
     parser.add_argument("--split", choices=("train", "held_out", "all"), default="all")
     parser.add_argument("--captions", action="store_true", help="also print a caption of each scene")
@@ -50,5 +52,7 @@ def run(args: argparse.Namespace) -> int:
                 say(f"{seed}: {caption(scene, seed).text}")
         sheet = picture_grid(torch.stack(pictures), columns=min(args.columns, args.count))
         to_bytes_image(sheet).save(file, formats[args.out.suffix.lower()])
-    say(f"wrote {args.out}: {args.count} scenes, {args.split} split, seeds {args.seed}…{args.seed + args.count - 1}")
+    say(
+        f"wrote {args.out}: {args.count} scenes, {args.split} split, seeds {args.seed}…{args.seed + args.count - 1}"
+    )
     return 0

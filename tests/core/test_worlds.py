@@ -52,8 +52,15 @@ def test_rotating_a_scene_rolls_its_panorama(seed):
 
 def test_the_sun_stands_where_its_attribute_says():
     scenes = (worlds.sample_scene(s) for s in range(2000))
-    scene = next(s for s in scenes if s["place"] == "sea" and s["time"] == "day" and s["sky"] == "clear" and s["air"] == "crisp"
-                 and s["feature"] == "empty")
+    scene = next(
+        s
+        for s in scenes
+        if s["place"] == "sea"
+        and s["time"] == "day"
+        and s["sky"] == "clear"
+        and s["air"] == "crisp"
+        and s["feature"] == "empty"
+    )
     top = worlds.render_equirect(scene, 64, 128)[:, :32].sum(0)
     column = int(top.max(0).values.argmax())
     azimuth = ((column + 0.5) / 128 - 0.5) * 360
@@ -78,7 +85,9 @@ def test_splits_share_no_combination_and_cover_all_values():
 def test_there_are_over_ten_thousand_combinations():
     total = 0
     for place in worlds.ATTRIBUTES["place"]:
-        count = math.prod(len(worlds.values_of(place, n)) or 1 for n in worlds.ATTRIBUTES if n not in ("place", "light"))
+        count = math.prod(
+            len(worlds.values_of(place, n)) or 1 for n in worlds.ATTRIBUTES if n not in ("place", "light")
+        )
         total += count * 8
     assert total >= 10_000
     share = sum(worlds.is_held_out(worlds.sample_scene(s, "all")) for s in range(2000)) / 2000
@@ -111,7 +120,9 @@ def test_texture_at_every_scale():
         rows = picture[32:96] - picture[32:96].mean(1, keepdim=True)
         power = power + torch.fft.rfft(rows, dim=1).abs().square().mean(0)
     k = torch.arange(4, 100).float()
-    slope = torch.linalg.lstsq(torch.stack([k.log(), torch.ones_like(k)], 1), power[4:100].log()[:, None]).solution[0, 0]
+    slope = torch.linalg.lstsq(
+        torch.stack([k.log(), torch.ones_like(k)], 1), power[4:100].log()[:, None]
+    ).solution[0, 0]
     assert -2.6 < slope < -1.2
 
 

@@ -14,23 +14,67 @@ _PLACE = {
     "sea": ("a calm sea", "the sea", "the open ocean", "an ocean", "open water", "a blue sea"),
     "desert": ("a desert", "a sandy desert", "desert dunes", "sand dunes", "a dry desert"),
     "meadow": ("a meadow", "a grassy meadow", "a field of grass", "grassland", "a meadow with flowers"),
-    "forest": ("a forest", "the edge of a forest", "a forest clearing", "the woods", "a clearing in the woods", "trees all around"),
-    "mountains": ("mountains", "a mountain valley", "an alpine valley", "a mountain landscape", "high mountains"),
+    "forest": (
+        "a forest",
+        "the edge of a forest",
+        "a forest clearing",
+        "the woods",
+        "a clearing in the woods",
+        "trees all around",
+    ),
+    "mountains": (
+        "mountains",
+        "a mountain valley",
+        "an alpine valley",
+        "a mountain landscape",
+        "high mountains",
+    ),
     "snow": ("a snowy plain", "a snow field", "a winter landscape", "a snowy landscape", "snow"),
-    "city": ("a city", "a city square", "a city skyline", "a plaza among skyscrapers", "downtown", "tall buildings"),
+    "city": (
+        "a city",
+        "a city square",
+        "a city skyline",
+        "a plaza among skyscrapers",
+        "downtown",
+        "tall buildings",
+    ),
     "room": ("a room", "an interior", "inside a house", "a cozy room", "indoors"),
 }
-_ROOM_BY_FURNITURE = {"sofa": ("a living room",), "bed": ("a bedroom",), "table": ("a dining room",), "shelf": ("a library", "a study")}
+_ROOM_BY_FURNITURE = {
+    "sofa": ("a living room",),
+    "bed": ("a bedroom",),
+    "table": ("a dining room",),
+    "shelf": ("a library", "a study"),
+}
 _TIME = {
     "day": ("by day", "in daylight", "on a bright day", "at noon", "in the afternoon", "on a sunny day"),
-    "sunset": ("at sunset", "at golden hour", "in the evening sun", "at sundown", "during sunset", "at sunrise"),
+    "sunset": (
+        "at sunset",
+        "at golden hour",
+        "in the evening sun",
+        "at sundown",
+        "during sunset",
+        "at sunrise",
+    ),
     "dusk": ("at dusk", "at twilight", "in the blue hour", "after sunset", "at dawn"),
     "night": ("at night", "by night", "at midnight", "in the dark of night", "under the night sky"),
 }
 _SKY = {
     "clear": ("under a clear sky", "with a cloudless sky", "with a clear sky", "without clouds"),
-    "cloudy": ("with scattered clouds", "under a cloudy sky", "with drifting clouds", "with clouds", "partly cloudy"),
-    "overcast": ("under an overcast sky", "under a grey sky", "with heavy clouds", "on an overcast day", "under a gray sky"),
+    "cloudy": (
+        "with scattered clouds",
+        "under a cloudy sky",
+        "with drifting clouds",
+        "with clouds",
+        "partly cloudy",
+    ),
+    "overcast": (
+        "under an overcast sky",
+        "under a grey sky",
+        "with heavy clouds",
+        "on an overcast day",
+        "under a gray sky",
+    ),
 }
 _STARRY = ("under a starry sky", "under the stars", "with stars and a clear sky")
 _AIR = {
@@ -39,8 +83,18 @@ _AIR = {
 }
 _HORIZON = {
     "flat": ("with a flat horizon", "wide and flat", "flat to the horizon"),
-    "hills": ("with hills on the horizon", "with rolling hills", "with low hills in the distance", "hills beyond"),
-    "peaks": ("with peaks on the horizon", "with mountain peaks in the distance", "with distant mountains", "mountains beyond"),
+    "hills": (
+        "with hills on the horizon",
+        "with rolling hills",
+        "with low hills in the distance",
+        "hills beyond",
+    ),
+    "peaks": (
+        "with peaks on the horizon",
+        "with mountain peaks in the distance",
+        "with distant mountains",
+        "mountains beyond",
+    ),
 }
 _WATER = {
     "dry": ("on dry land", "without water", "no water"),
@@ -52,13 +106,29 @@ _SEASON = {
 }
 _FEATURE = {
     "empty": ("empty", "empty and quiet", "with nothing around", "quiet and empty"),
-    "boulders": ("with boulders", "with large rocks", "with scattered boulders", "with big stones", "with rocks"),
+    "boulders": (
+        "with boulders",
+        "with large rocks",
+        "with scattered boulders",
+        "with big stones",
+        "with rocks",
+    ),
     "pines": ("with pine trees", "with a few pines", "with tall pines", "with fir trees"),
-    "balloons": ("with hot air balloons", "with balloons in the sky", "with colorful balloons", "with hot-air balloons"),
+    "balloons": (
+        "with hot air balloons",
+        "with balloons in the sky",
+        "with colorful balloons",
+        "with hot-air balloons",
+    ),
     "boats": ("with sailing boats", "with sailboats", "with boats", "with white sails"),
 }
 _FLOOR = {
-    "wood": ("with a wooden floor", "with wood planks on the floor", "with a wood floor", "on wooden floorboards"),
+    "wood": (
+        "with a wooden floor",
+        "with wood planks on the floor",
+        "with a wood floor",
+        "on wooden floorboards",
+    ),
     "tiles": ("with a tiled floor", "with checkered tiles", "with black and white tiles", "with floor tiles"),
     "carpet": ("with a carpet", "with a carpet floor", "with a soft carpet"),
 }
@@ -82,16 +152,50 @@ _DIRECTION = {
     "left": ("on the left", "to the left", "at the left"),
     "ahead_left": ("ahead to the left", "ahead on the left", "front left"),
 }
-_LIGHT_NAMES = {"day": ("the sun", "sun"), "sunset": ("the sun", "the setting sun", "the low sun"),
-                "dusk": ("the afterglow", "the glow"), "night": ("the moon", "a full moon", "moon")}
+_LIGHT_NAMES = {
+    "day": ("the sun", "sun"),
+    "sunset": ("the sun", "the setting sun", "the low sun"),
+    "dusk": ("the afterglow", "the glow"),
+    "night": ("the moon", "a full moon", "moon"),
+}
 _WINDOW_NAMES = ("the window", "a window", "window")
-_OPENINGS = ("", "", "", "a panorama of", "panorama of", "a 360 panorama of", "a view of", "a wide view of", "a photo of", "a picture of",
-             "this is a panorama image the image depicts", "this is a panorama the image shows", "a 360 degree view of", "a scene of",
-             "an equirectangular image of")
-_PHRASES = {"time": _TIME, "sky": _SKY, "air": _AIR, "horizon": _HORIZON, "water": _WATER, "season": _SEASON, "feature": _FEATURE,
-            "floor": _FLOOR, "furniture": _FURNITURE, "lamp": _LAMP}
+_OPENINGS = (
+    "",
+    "",
+    "",
+    "a panorama of",
+    "panorama of",
+    "a 360 panorama of",
+    "a view of",
+    "a wide view of",
+    "a photo of",
+    "a picture of",
+    "this is a panorama image the image depicts",
+    "this is a panorama the image shows",
+    "a 360 degree view of",
+    "a scene of",
+    "an equirectangular image of",
+)
+_PHRASES = {
+    "time": _TIME,
+    "sky": _SKY,
+    "air": _AIR,
+    "horizon": _HORIZON,
+    "water": _WATER,
+    "season": _SEASON,
+    "feature": _FEATURE,
+    "floor": _FLOOR,
+    "furniture": _FURNITURE,
+    "lamp": _LAMP,
+}
 # A person rarely says what is missing, so the plain value of these is named less often.
-_RARELY_SAID = {("air", "crisp"), ("water", "dry"), ("feature", "empty"), ("season", "summer"), ("lamp", "off")}
+_RARELY_SAID = {
+    ("air", "crisp"),
+    ("water", "dry"),
+    ("feature", "empty"),
+    ("season", "summer"),
+    ("lamp", "off"),
+}
 
 
 @dataclass(frozen=True)
@@ -130,8 +234,17 @@ def vocabulary() -> tuple[str, ...]:
     words: set[str] = set()
     tables = [*_PHRASES.values(), _PLACE, _ROOM_BY_FURNITURE, _DIRECTION, _LIGHT_NAMES]
     groups = [phrases for table in tables for phrases in table.values()]
-    colours = [(f"with {c} walls", f"{c} walls", f"painted {c}") for c in ("white", "blue", "green", "red", "yellow")]
-    for phrases in [*groups, *colours, _STARRY, _WINDOW_NAMES, _OPENINGS, ("with the sun", "and", "is", "shining from")]:
+    colours = [
+        (f"with {c} walls", f"{c} walls", f"painted {c}") for c in ("white", "blue", "green", "red", "yellow")
+    ]
+    for phrases in [
+        *groups,
+        *colours,
+        _STARRY,
+        _WINDOW_NAMES,
+        _OPENINGS,
+        ("with the sun", "and", "is", "shining from"),
+    ]:
         for phrase in phrases:
             words.update(split_words(phrase))
     return tuple(sorted(words))

@@ -60,9 +60,13 @@ class Ground:
         slope = torch.zeros(2, d.shape[0])
         for scale, weight in ((0.03, 0.7), (0.11, 0.5), (0.45, 0.4)):
             keep = (1.3 - blur * scale * 14.0).clamp(0.06, 1.0) * weight
-            slope += keep * lookup(self.waves, x * scale + self.drift * scale, z * scale - 0.7 * self.drift * scale)
+            slope += keep * lookup(
+                self.waves, x * scale + self.drift * scale, z * scale - 0.7 * self.drift * scale
+            )
         slope *= self.rough
-        normal = torch.nn.functional.normalize(torch.stack([-slope[0], torch.ones_like(slope[0]), -slope[1]], -1), dim=-1)
+        normal = torch.nn.functional.normalize(
+            torch.stack([-slope[0], torch.ones_like(slope[0]), -slope[1]], -1), dim=-1
+        )
         facing = -(d * normal).sum(-1).clamp(max=-0.002)
         mirror = d + 2.0 * facing[:, None] * normal
         mirror = torch.stack([mirror[:, 0], mirror[:, 1].abs(), mirror[:, 2]], -1)
@@ -72,7 +76,9 @@ class Ground:
         return torch.lerp(deep, seen * 0.96, shine[:, None])
 
     def _land(self, x: Tensor, z: Tensor, blur: Tensor) -> Tensor:
-        paint = {"desert": self._sand, "snow": self._snow, "city": self._paving}.get(self.scene["place"], self._grass)
+        paint = {"desert": self._sand, "snow": self._snow, "city": self._paving}.get(
+            self.scene["place"], self._grass
+        )
         albedo, relief = paint(x, z, blur)
         p = self.sky.palette
         strength = {"day": 0.78, "sunset": 0.62, "dusk": 0.36, "night": 0.22}[self.sky.hour]
@@ -81,12 +87,16 @@ class Ground:
         light = (high + relief).clamp(0.0, 1.4)[:, None] * p.light * strength
         return (albedo * (p.ambient * fill + light)).clamp(0.0, 1.0)
 
-    def _noise(self, x: Tensor, z: Tensor, scale: float, blur: Tensor, texture: int = 0, slope: float = 1.4) -> Tensor:
+    def _noise(
+        self, x: Tensor, z: Tensor, scale: float, blur: Tensor, texture: int = 0, slope: float = 1.4
+    ) -> Tensor:
         """Two noises [2, N] in -0.5..0.5, faded out where a pixel covers more than a period's finest detail."""
         n = lookup(fractal(texture, slope), x * scale + self.origin[0], z * scale + self.origin[1]) - 0.5
         return n * (1.25 - blur * scale * 5.0).clamp(0.08, 1.0)
 
-    def _relief(self, x: Tensor, z: Tensor, scale: float, blur: Tensor, texture: int, slope: float, step: float) -> Tensor:
+    def _relief(
+        self, x: Tensor, z: Tensor, scale: float, blur: Tensor, texture: int, slope: float, step: float
+    ) -> Tensor:
         """How much steeper towards the light the surface is: a difference along the light's azimuth."""
         lx, lz = float(self.sky.light_vector[0]) * step, float(self.sky.light_vector[2]) * step
         a = self._noise(x, z, scale, blur, texture, slope)[0]
@@ -95,7 +105,9 @@ class Ground:
     def _sand(self, x: Tensor, z: Tensor, blur: Tensor):
         broad = self._noise(x, z, 0.02, blur, 1, 1.9)
         phase = x * 0.9 + z * 0.35 + 5.0 * broad[0]
-        ripple = torch.sin(phase * 4.2 + 3.0 * self._noise(x, z, 0.12, blur, 2)[0]) * (1.1 - blur * 1.6).clamp(0.0, 1.0)
+        ripple = torch.sin(phase * 4.2 + 3.0 * self._noise(x, z, 0.12, blur, 2)[0]) * (
+            1.1 - blur * 1.6
+        ).clamp(0.0, 1.0)
         dune = torch.sin(x * 0.16 + z * 0.10 + 9.0 * broad[1])
         grain = self._noise(x, z, 0.9, blur, 3, 0.9)[0]
         albedo = mix(rgb("c98a4b"), rgb("f0c987"), (0.5 + 0.30 * dune + 0.5 * broad[0]).clamp(0, 1))

@@ -59,7 +59,9 @@ def ring(seed: int, slope: float = 1.3, size: int = 4096) -> Tensor:
 def lookup(texture: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Bilinear lookup of a tileable texture at u, v [N] in periods; returns [channels, N]."""
     grid = torch.stack([u - u.floor(), v - v.floor()], -1).mul_(2.0).sub_(1.0)
-    out = torch.nn.functional.grid_sample(texture, grid[None, None], align_corners=True, padding_mode="border")
+    out = torch.nn.functional.grid_sample(
+        texture, grid[None, None], align_corners=True, padding_mode="border"
+    )
     return out[0, :, 0]
 
 

@@ -28,7 +28,9 @@ def render(scene: Scene, directions: Tensor, time: float = 0.0, pixel_angle: flo
     Returns colours [..., 3] in 0..1 on the directions' device. Raises ValueError for another last dimension than 3.
     """
     if directions.shape[-1] != 3:
-        raise ValueError(f"directions have shape {tuple(directions.shape)}; the last dimension must be 3 (x, y, z).")
+        raise ValueError(
+            f"directions have shape {tuple(directions.shape)}; the last dimension must be 3 (x, y, z)."
+        )
     d = _unyaw(directions.detach().to("cpu", torch.float32).reshape(-1, 3), scene.yaw_deg)
     sky = Sky(scene, time)
     if scene["place"] == "room":
@@ -42,7 +44,9 @@ def render_equirect(scene: Scene, height: int, width: int, time: float = 0.0) ->
     lon = ((torch.arange(width) + 0.5) / width - 0.5) * (2 * math.pi)
     lat = (0.5 - (torch.arange(height) + 0.5) / height) * math.pi
     cos = torch.cos(lat)[:, None]
-    rays = torch.stack([cos * torch.sin(lon), torch.sin(lat)[:, None].expand(height, width), cos * torch.cos(lon)], -1)
+    rays = torch.stack(
+        [cos * torch.sin(lon), torch.sin(lat)[:, None].expand(height, width), cos * torch.cos(lon)], -1
+    )
     return render(scene, rays, time, math.pi / height).permute(2, 0, 1).contiguous()
 
 

@@ -30,20 +30,27 @@ class Room:
         self.wall = rgb(_WALL[scene["wall"]])
         self.window = (rng.uniform(0.75, 1.25), -0.65, 0.85)
         self.rug = rgb(rng.choice(["9c2f36", "2f5f8c", "d0a24a", "3d6b52"]))
-        self.art = [(rng.uniform(-1, 1), rng.choice(["d8502f", "2f6f9c", "e8b93a", "4a8c5a"])) for _ in range(4)]
+        self.art = [
+            (rng.uniform(-1, 1), rng.choice(["d8502f", "2f6f9c", "e8b93a", "4a8c5a"])) for _ in range(4)
+        ]
         self.blocks = _furniture(scene["furniture"], rng, self.size)
         self.lamp_at = torch.tensor([rng.uniform(-0.5, 0.5), 0.55, rng.uniform(0.5, 1.0)])
         self.lamp_on = scene["lamp"] == "on"
         bright = {"day": 1.0, "sunset": 0.80, "dusk": 0.66, "night": 0.42}[scene["time"]]
         self.day_light = bright
-        self.fill = sky.palette.light * (0.55 * bright) + (rgb("ffc98a") * 0.42 if self.lamp_on else 0.0) + 0.10
+        self.fill = (
+            sky.palette.light * (0.55 * bright) + (rgb("ffc98a") * 0.42 if self.lamp_on else 0.0) + 0.10
+        )
 
     def colour(self, d: Tensor) -> Tensor:
         """Colour [N, 3] along unit directions d [N, 3]."""
         sin, cos = math.sin(self.turn), math.cos(self.turn)
         d = torch.stack([d[:, 0] * cos - d[:, 2] * sin, d[:, 1], d[:, 0] * sin + d[:, 2] * cos], -1)
-        limit = torch.where(d > 0, torch.stack([self.size[0], torch.tensor(self.ceiling_y), self.size[2]]) - self.eye,
-                            torch.stack([-self.size[0], torch.tensor(self.floor_y), -self.size[2]]) - self.eye)
+        limit = torch.where(
+            d > 0,
+            torch.stack([self.size[0], torch.tensor(self.ceiling_y), self.size[2]]) - self.eye,
+            torch.stack([-self.size[0], torch.tensor(self.floor_y), -self.size[2]]) - self.eye,
+        )
         reach = limit / torch.where(d.abs() < 1e-6, torch.full_like(d, 1e-6).copysign(d), d)
         t, axis = reach.min(-1)
         p = self.eye + d * t[:, None]
@@ -54,8 +61,11 @@ class Room:
 
     def _shell(self, p: Tensor, d: Tensor, axis: Tensor) -> Tensor:
         out = torch.zeros_like(p)
-        for mask, paint in (((axis == 1) & (d[:, 1] < 0), self._floor), ((axis == 1) & (d[:, 1] > 0), self._ceiling),
-                            (axis != 1, self._walls)):
+        for mask, paint in (
+            ((axis == 1) & (d[:, 1] < 0), self._floor),
+            ((axis == 1) & (d[:, 1] > 0), self._ceiling),
+            (axis != 1, self._walls),
+        ):
             inside = torch.nonzero(mask)[:, 0]
             if inside.numel():
                 out[inside] = paint(p[inside], d[inside], axis[inside])
@@ -68,8 +78,19 @@ class Room:
         if self.lamp_on:
             gap = (p - self.lamp_at).norm(dim=-1)
             light = light + rgb("ffb765") * (0.85 / (0.7 + gap**2))[:, None]
-        gaps = torch.stack([self.size[0] - p[:, 0].abs(), self.size[2] - p[:, 2].abs(), p[:, 1] - self.floor_y,
-                            self.ceiling_y - p[:, 1]], -1).sort(-1).values[:, 1]
+        gaps = (
+            torch.stack(
+                [
+                    self.size[0] - p[:, 0].abs(),
+                    self.size[2] - p[:, 2].abs(),
+                    p[:, 1] - self.floor_y,
+                    self.ceiling_y - p[:, 1],
+                ],
+                -1,
+            )
+            .sort(-1)
+            .values[:, 1]
+        )
         corner = 0.62 + 0.38 * smoothstep(0.0, 0.5, gaps)
         return (albedo * light * corner[:, None] + extra).clamp(0.0, 1.0)
 
@@ -100,7 +121,9 @@ class Room:
         for low, high, _, _ in self.blocks:
             if low[1] > self.floor_y + 0.6:
                 continue
-            gap = torch.maximum(torch.maximum(low[0] - x, x - high[0]), torch.maximum(low[2] - z, z - high[2]))
+            gap = torch.maximum(
+                torch.maximum(low[0] - x, x - high[0]), torch.maximum(low[2] - z, z - high[2])
+            )
             shade *= 0.55 + 0.45 * smoothstep(-0.1, 0.35, gap)
         return shade
 
@@ -111,14 +134,20 @@ class Room:
         drop = 0.75 if self.scene["time"] == "day" else 0.42
         run = self.size[2] - z
         y = self.floor_y + run * drop
-        inside = smoothstep(half, half - 0.12, (x - 0.25 * run).abs()) * smoothstep(low, low + 0.15, y) * smoothstep(high, high - 0.15, y)
+        inside = (
+            smoothstep(half, half - 0.12, (x - 0.25 * run).abs())
+            * smoothstep(low, low + 0.15, y)
+            * smoothstep(high, high - 0.15, y)
+        )
         bars = 1.0 - 0.6 * (((x - 0.25 * run).abs() < 0.05) | ((y - 0.5 * (low + high)).abs() < 0.05)).float()
         return self.sky.palette.light * (0.42 * inside * bars)[:, None]
 
     def _ceiling(self, p: Tensor, d: Tensor, axis: Tensor) -> Tensor:
         n = lookup(fractal(1, 1.1), p[:, 0] * 0.3, p[:, 2] * 0.3)[0]
-        beams = ((torch.frac(p[:, 0] / 1.1) - 0.5).abs() < 0.07)
-        albedo = torch.where(beams[:, None], rgb("8c6a48"), rgb("efebe2")) * (0.92 + 0.16 * (n - 0.5))[:, None]
+        beams = (torch.frac(p[:, 0] / 1.1) - 0.5).abs() < 0.07
+        albedo = (
+            torch.where(beams[:, None], rgb("8c6a48"), rgb("efebe2")) * (0.92 + 0.16 * (n - 0.5))[:, None]
+        )
         return self._lit(albedo, p)
 
     def _walls(self, p: Tensor, d: Tensor, axis: Tensor) -> Tensor:
@@ -129,7 +158,9 @@ class Room:
         albedo = self.wall * (0.92 + 0.22 * (n[0] - 0.5))[:, None]
         wains = y < -0.75
         albedo = torch.where(wains[:, None], albedo * 0.72 + 0.06, albedo)
-        albedo = torch.where(((y + 0.75).abs() < 0.04)[:, None] | (y < self.floor_y + 0.14)[:, None], rgb("f0ece4"), albedo)
+        albedo = torch.where(
+            ((y + 0.75).abs() < 0.04)[:, None] | (y < self.floor_y + 0.14)[:, None], rgb("f0ece4"), albedo
+        )
         out = self._lit(albedo, p)
         out = self._pictures(out, p, u, y, side)
         front = ~side & (p[:, 2] > 0)
@@ -155,7 +186,9 @@ class Room:
         world = torch.stack([d[:, 0] * cos + d[:, 2] * sin, d[:, 1], -d[:, 0] * sin + d[:, 2] * cos], -1)
         view = self.sky.colour(world) * 1.05
         hill = _edge(0.05 + 0.04 * torch.sin(u * 2.3 + self.size[0] * 9.0) - d[:, 1], self.pixel)
-        view = torch.lerp(view, (rgb("6d8a52") * (0.35 + 0.65 * self.day_light)).expand_as(view), hill[:, None])
+        view = torch.lerp(
+            view, (rgb("6d8a52") * (0.35 + 0.65 * self.day_light)).expand_as(view), hill[:, None]
+        )
         trim = rgb("f6f2ea") * (0.45 + 0.55 * min(1.0, float(self.fill.mean()) * 1.3))
         out = torch.where(frame[:, None], trim.expand_as(out), out)
         return torch.where((inside & ~bars)[:, None], view.clamp(0.0, 1.0), out)
@@ -195,7 +228,9 @@ class Room:
         globe = _edge((0.24 - off) / to.norm(), self.pixel) * ahead
         shade = rgb("fff0c2") if self.lamp_on else rgb("cfc6b4") * (0.3 + 0.5 * float(self.fill.mean()))
         wire = (d * torch.tensor([to[2], 0.0, -to[0]])).sum(-1).abs() / to[[0, 2]].norm() < self.pixel * 0.5
-        cord = wire & (d[:, 1] > to[1] / to.norm()) & (d[:, 0] * to[0] + d[:, 2] * to[2] > 0) & (d[:, 1] < 0.72)
+        cord = (
+            wire & (d[:, 1] > to[1] / to.norm()) & (d[:, 0] * to[0] + d[:, 2] * to[2] > 0) & (d[:, 1] < 0.72)
+        )
         out = torch.where(cord[:, None], rgb("3a3430").expand_as(out), out)
         if self.lamp_on:
             out = out + rgb("ffc879") * (0.55 * torch.exp(-((off / 0.55) ** 2)) * ahead)[:, None]
@@ -225,18 +260,33 @@ def _furniture(kind: str, rng: random.Random, size: Tensor) -> list[tuple[Tensor
         return (torch.tensor([xs[0], y0 + y_low, z0]), torch.tensor([xs[1], y0 + y_high, z1]), colour, style)
 
     if kind == "sofa":
-        return [box(x - 0.95, x - 0.05, 0.10, 0.45, -1.0, 1.1, fabric), box(x - 0.30, x - 0.05, 0.45, 0.95, -1.0, 1.1, fabric * 0.9),
-                box(x - 0.95, x - 0.05, 0.45, 0.66, -1.2, -1.0, fabric * 0.85), box(x - 0.95, x - 0.05, 0.45, 0.66, 1.1, 1.3, fabric * 0.85),
-                box(x - 2.0, x - 1.35, 0.34, 0.42, -0.5, 0.6, wood)]
+        return [
+            box(x - 0.95, x - 0.05, 0.10, 0.45, -1.0, 1.1, fabric),
+            box(x - 0.30, x - 0.05, 0.45, 0.95, -1.0, 1.1, fabric * 0.9),
+            box(x - 0.95, x - 0.05, 0.45, 0.66, -1.2, -1.0, fabric * 0.85),
+            box(x - 0.95, x - 0.05, 0.45, 0.66, 1.1, 1.3, fabric * 0.85),
+            box(x - 2.0, x - 1.35, 0.34, 0.42, -0.5, 0.6, wood),
+        ]
     if kind == "table":
         cx = x - 1.25
-        legs = [box(cx + i, cx + i + 0.09, 0.0, 0.72, j, j + 0.09, wood) for i in (-0.6, 0.5) for j in (-0.85, 0.75)]
+        legs = [
+            box(cx + i, cx + i + 0.09, 0.0, 0.72, j, j + 0.09, wood)
+            for i in (-0.6, 0.5)
+            for j in (-0.85, 0.75)
+        ]
         seat = [box(cx - 0.2, cx + 0.25, 0.42, 0.50, j, j + 0.42, fabric) for j in (-1.45, 1.0)]
         rest = [box(cx - 0.2, cx + 0.25, 0.50, 1.0, j, j + 0.06, fabric * 0.85) for j in (-1.45, 1.36)]
         return [box(cx - 0.65, cx + 0.65, 0.72, 0.80, -0.9, 0.9, wood * 1.25), *legs, *seat, *rest]
     if kind == "bed":
-        return [box(x - 2.05, x - 0.05, 0.0, 0.35, -1.0, 0.6, wood), box(x - 2.0, x - 0.1, 0.35, 0.56, -0.95, 0.55, fabric),
-                box(x - 0.75, x - 0.15, 0.56, 0.70, -0.8, 0.4, light), box(x - 0.10, x, 0.0, 1.15, -1.05, 0.65, wood * 0.9),
-                box(x - 0.55, x - 0.1, 0.0, 0.5, 0.75, 1.2, wood * 1.2)]
-    return [box(x - 0.42, x - 0.02, 0.0, 2.15, -1.3, 1.2, wood, "books"), box(x - 1.5, x - 1.0, 0.0, 0.45, 0.2, 0.7, fabric),
-            box(-x + 0.02, -x + 0.4, 0.0, 1.1, back + 0.9, back + 2.2, wood * 1.1, "books")]
+        return [
+            box(x - 2.05, x - 0.05, 0.0, 0.35, -1.0, 0.6, wood),
+            box(x - 2.0, x - 0.1, 0.35, 0.56, -0.95, 0.55, fabric),
+            box(x - 0.75, x - 0.15, 0.56, 0.70, -0.8, 0.4, light),
+            box(x - 0.10, x, 0.0, 1.15, -1.05, 0.65, wood * 0.9),
+            box(x - 0.55, x - 0.1, 0.0, 0.5, 0.75, 1.2, wood * 1.2),
+        ]
+    return [
+        box(x - 0.42, x - 0.02, 0.0, 2.15, -1.3, 1.2, wood, "books"),
+        box(x - 1.5, x - 1.0, 0.0, 0.45, 0.2, 0.7, fabric),
+        box(-x + 0.02, -x + 0.4, 0.0, 1.1, back + 0.9, back + 2.2, wood * 1.1, "books"),
+    ]

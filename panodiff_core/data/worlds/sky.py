@@ -35,16 +35,57 @@ class Palette:
 
 
 PALETTES = {
-    "day": Palette(rgb("1f63c4"), rgb("5aa2ea"), rgb("cfe6f5"), rgb("fff3d0"), rgb("fff4dc"), rgb("ffffff"), rgb("9fb2c8"),
-                   rgb("a9bfd6"), rgb("0f4a6e")),
-    "sunset": Palette(rgb("35477f"), rgb("d77a6a"), rgb("ffb35c"), rgb("ffd27a"), rgb("ffb066"), rgb("ffc58f"), rgb("8a5266"),
-                      rgb("96707a"), rgb("3a3350")),
-    "dusk": Palette(rgb("1d2150"), rgb("6a4a8c"), rgb("e58a9a"), rgb("ff9a86"), rgb("c890b8"), rgb("d38aa8"), rgb("4a3f6c"),
-                    rgb("6c5f8e"), rgb("2a2750")),
-    "night": Palette(rgb("050a1e"), rgb("0d1838"), rgb("24355c"), rgb("b9cdf0"), rgb("a9bfe6"), rgb("51638c"), rgb("1a2440"),
-                     rgb("2c3a5c"), rgb("070f22")),
+    "day": Palette(
+        rgb("1f63c4"),
+        rgb("5aa2ea"),
+        rgb("cfe6f5"),
+        rgb("fff3d0"),
+        rgb("fff4dc"),
+        rgb("ffffff"),
+        rgb("9fb2c8"),
+        rgb("a9bfd6"),
+        rgb("0f4a6e"),
+    ),
+    "sunset": Palette(
+        rgb("35477f"),
+        rgb("d77a6a"),
+        rgb("ffb35c"),
+        rgb("ffd27a"),
+        rgb("ffb066"),
+        rgb("ffc58f"),
+        rgb("8a5266"),
+        rgb("96707a"),
+        rgb("3a3350"),
+    ),
+    "dusk": Palette(
+        rgb("1d2150"),
+        rgb("6a4a8c"),
+        rgb("e58a9a"),
+        rgb("ff9a86"),
+        rgb("c890b8"),
+        rgb("d38aa8"),
+        rgb("4a3f6c"),
+        rgb("6c5f8e"),
+        rgb("2a2750"),
+    ),
+    "night": Palette(
+        rgb("050a1e"),
+        rgb("0d1838"),
+        rgb("24355c"),
+        rgb("b9cdf0"),
+        rgb("a9bfe6"),
+        rgb("51638c"),
+        rgb("1a2440"),
+        rgb("2c3a5c"),
+        rgb("070f22"),
+    ),
 }
-_OVERCAST_TINT = {"day": rgb("aab4bd"), "sunset": rgb("b08c80"), "dusk": rgb("6d6480"), "night": rgb("2a3450")}
+_OVERCAST_TINT = {
+    "day": rgb("aab4bd"),
+    "sunset": rgb("b08c80"),
+    "dusk": rgb("6d6480"),
+    "night": rgb("2a3450"),
+}
 _ELEVATION_DEG = {"day": (24.0, 48.0), "sunset": (7.0, 14.0), "dusk": (-3.0, -1.0), "night": (18.0, 42.0)}
 
 
@@ -60,8 +101,13 @@ class Sky:
         self.palette = _overcast(base, self.hour) if self.cover == "overcast" else base
         elevation = math.radians(rng.uniform(*_ELEVATION_DEG[self.hour]))
         azimuth = math.radians((scene.light_azimuth_deg or 0.0) - scene.yaw_deg)
-        self.sun = torch.tensor([math.cos(elevation) * math.sin(azimuth), math.sin(elevation),
-                                 math.cos(elevation) * math.cos(azimuth)])
+        self.sun = torch.tensor(
+            [
+                math.cos(elevation) * math.sin(azimuth),
+                math.sin(elevation),
+                math.cos(elevation) * math.cos(azimuth),
+            ]
+        )
         self.has_light = scene.light_azimuth_deg is not None
         # A light below the horizon still shades the land from its side.
         self.light_vector = torch.nn.functional.normalize(self.sun + torch.tensor([0.0, 0.25, 0.0]), dim=0)
@@ -93,7 +139,9 @@ class Sky:
     def _light(self, d: Tensor, out: Tensor) -> Tensor:
         p = self.palette
         cosine = d @ self.sun
-        wide, tight = {"day": (10.0, 0.35), "sunset": (5.0, 0.75), "dusk": (3.5, 0.7), "night": (28.0, 0.35)}[self.hour]
+        wide, tight = {"day": (10.0, 0.35), "sunset": (5.0, 0.75), "dusk": (3.5, 0.7), "night": (28.0, 0.35)}[
+            self.hour
+        ]
         low = torch.exp(-d[:, 1].clamp(min=0.0) * 3.0) if self.hour in ("sunset", "dusk") else 1.0
         out = mix_into(out, p.glow, tight * torch.exp((cosine - 1.0) * wide) * low)
         if self.hour == "dusk":
@@ -101,7 +149,7 @@ class Sky:
         radius = {"day": 3.0, "sunset": 5.0, "night": 4.0}[self.hour]
         angle = torch.acos(cosine.clamp(-1.0, 1.0)) * (180.0 / math.pi)
         disc = smoothstep(radius + 0.6, radius - 0.6, angle)
-        halo = 0.6 * torch.exp(-(angle / (radius * 2.2)) ** 2)
+        halo = 0.6 * torch.exp(-((angle / (radius * 2.2)) ** 2))
         out = mix_into(out, p.light, halo)
         if self.hour == "night":
             spots = lookup(fractal(3, 1.3), d[:, 0] * 2.2 + d[:, 2] * 1.3, d[:, 1] * 2.2)[0]
@@ -115,7 +163,7 @@ class Sky:
         scale = 0.47 / (1.0 + d[:, 1].clamp(min=0.0))
         dots, dust = lookup(_star_map(self.star_seed), d[:, 0] * scale + 0.5, d[:, 2] * scale + 0.5)
         strength = (1.0 if self.hour == "night" else 0.35) * smoothstep(0.02, 0.25, d[:, 1])
-        band = torch.exp(-((d @ torch.tensor([0.62, 0.30, 0.72])) / 0.22) ** 2) * dust
+        band = torch.exp(-(((d @ torch.tensor([0.62, 0.30, 0.72])) / 0.22) ** 2)) * dust
         blue = torch.tensor([0.55, 0.62, 0.85])
         return strength[:, None] * (dots[:, None] + 0.22 * band[:, None] * blue)
 
@@ -146,8 +194,17 @@ def mix_into(out: Tensor, colour: Tensor, amount: Tensor) -> Tensor:
 def _overcast(p: Palette, hour: str) -> Palette:
     tint = _OVERCAST_TINT[hour]
     grey = [0.25 * c + 0.75 * tint for c in (p.zenith, p.middle, p.horizon)]
-    return Palette(grey[0] * 0.8, grey[1] * 0.82, grey[2] * 1.05, tint, tint * 1.05, (tint * 1.18).clamp(max=1.0), tint * 0.62,
-                   tint * 0.86, 0.5 * p.water + 0.3 * tint)
+    return Palette(
+        grey[0] * 0.8,
+        grey[1] * 0.82,
+        grey[2] * 1.05,
+        tint,
+        tint * 1.05,
+        (tint * 1.18).clamp(max=1.0),
+        tint * 0.62,
+        tint * 0.86,
+        0.5 * p.water + 0.3 * tint,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -163,6 +220,8 @@ def _star_map(seed: int, size: int = 1024, count: int = 520) -> Tensor:
         cols = (int(x) + axis) % size
         blob = torch.exp(-((axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * width**2)))
         dots[rows[:, None], cols[None, :]] += b * blob
-    dust = torch.nn.functional.interpolate(fractal(seed, 1.2)[:, :1, :-1, :-1], size=(size, size), mode="bilinear")[0, 0]
+    dust = torch.nn.functional.interpolate(
+        fractal(seed, 1.2)[:, :1, :-1, :-1], size=(size, size), mode="bilinear"
+    )[0, 0]
     both = torch.stack([dots, dust])
     return torch.nn.functional.pad(both[None], (0, 1, 0, 1), mode="circular")

@@ -13,8 +13,12 @@ from .noise import around, fractal, lookup, mix, ring, smoothstep
 from .sky import Sky, rgb
 
 _LAND = {
-    ("meadow", "summer"): "5f8a3c", ("meadow", "autumn"): "a5843a", ("mountains", "summer"): "5d7a4a",
-    ("mountains", "autumn"): "9a7440", ("forest", "summer"): "3d6b35", ("forest", "autumn"): "a8622a",
+    ("meadow", "summer"): "5f8a3c",
+    ("meadow", "autumn"): "a5843a",
+    ("mountains", "summer"): "5d7a4a",
+    ("mountains", "autumn"): "9a7440",
+    ("forest", "summer"): "3d6b35",
+    ("forest", "autumn"): "a8622a",
 }
 _PLAIN = {"desert": "c98d52", "snow": "dfe9f4", "sea": "51664f", "city": "6f7680"}
 
@@ -30,7 +34,11 @@ class Skyline:
         place, horizon = scene["place"], scene["horizon"]
         self.layers = []
         if place == "mountains":
-            self.layers = [(self._peaks, 0, 0.85, 0.36), (self._peaks, 1, 0.36, 0.22), (self._hills, 2, 0.08, 0.08)]
+            self.layers = [
+                (self._peaks, 0, 0.85, 0.36),
+                (self._peaks, 1, 0.36, 0.22),
+                (self._hills, 2, 0.08, 0.08),
+            ]
         elif horizon == "peaks":
             self.layers = [(self._peaks, 0, 0.42, 0.38), (self._peaks, 1, 0.17, 0.26)]
         elif horizon == "hills":
@@ -38,11 +46,18 @@ class Skyline:
         elif horizon == "flat":
             self.layers = [(self._hills, 0, 0.012, 0.6)] if place != "sea" else []
         if place == "forest":
-            self.layers = [(self._hills, 0, 0.10, 0.55), (self._trees, 90, 0.16, 0.42), (self._trees, 52, 0.27, 0.22),
-                           (self._trees, 23, 0.52, 0.0)]
+            self.layers = [
+                (self._hills, 0, 0.10, 0.55),
+                (self._trees, 90, 0.16, 0.42),
+                (self._trees, 52, 0.27, 0.22),
+                (self._trees, 23, 0.52, 0.0),
+            ]
         if place == "city":
-            self.layers = [(self._buildings, 110, 0.22, 0.5), (self._buildings, 58, 0.38, 0.26),
-                           (self._buildings, 31, 0.62, 0.05)]
+            self.layers = [
+                (self._buildings, 110, 0.22, 0.5),
+                (self._buildings, 58, 0.38, 0.26),
+                (self._buildings, 31, 0.62, 0.05),
+            ]
         self.top = math.sin(math.atan(1.05 if place in ("city", "forest", "mountains") else 0.6))
 
     def paint(self, d: Tensor, out: Tensor) -> Tensor:
@@ -125,7 +140,9 @@ class Skyline:
             tall = height * (0.6 + 0.4 * size)
             cover, inside = _tree_shape(x, rise, tall, kind < conifers, grain[0], self.pixel)
             crown = self._leaf(kind < conifers, hue) * (0.62 + 0.55 * grain[1] + 0.25 * rise / tall)[:, None]
-            crown = torch.where((rise < 0.16 * tall)[:, None], rgb("4a3626") * (0.7 + 0.6 * grain[1][:, None]), crown)
+            crown = torch.where(
+                (rise < 0.16 * tall)[:, None], rgb("4a3626") * (0.7 + 0.6 * grain[1][:, None]), crown
+            )
             lit = self._side(turns, (inside * 0.9 + 1.4 * (grain[0] - 0.5)).clamp(-1.0, 1.0))
             face = torch.where((cover > best)[:, None], self._shade(crown, lit), face)
             best = torch.maximum(best, cover)
@@ -163,7 +180,9 @@ class Skyline:
         face = self._shade(wall, lit)
         return self._windows(face, cell, index, rise, number, lights), cover
 
-    def _windows(self, face: Tensor, cell: Tensor, index: Tensor, rise: Tensor, number: int, lights: Tensor) -> Tensor:
+    def _windows(
+        self, face: Tensor, cell: Tensor, index: Tensor, rise: Tensor, number: int, lights: Tensor
+    ) -> Tensor:
         across = 5.0
         step = 2 * math.pi / number / across
         x, y = (cell - index) * across, rise / (step * 1.25)
@@ -172,7 +191,9 @@ class Skyline:
         sharp = min(1.0, max(0.25, step / (self.pixel * 2.0)))
         code = torch.frac(torch.sin(index * 127.1 + x.floor() * 311.7 + y.floor() * 74.7) * 43758.5453).abs()
         lamp = code < {"day": 0.0, "sunset": 0.25, "dusk": 0.45, "night": 0.5}[self.sky.hour] * (0.4 + lights)
-        pane = torch.where(lamp[:, None], mix(rgb("ffd98a"), rgb("ffb45e"), code * 1.6), self.sky.palette.middle * 0.6)
+        pane = torch.where(
+            lamp[:, None], mix(rgb("ffd98a"), rgb("ffb45e"), code * 1.6), self.sky.palette.middle * 0.6
+        )
         return torch.where(glass[:, None], torch.lerp(face, pane, 0.85 * sharp), face)
 
 
