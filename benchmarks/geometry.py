@@ -31,6 +31,7 @@ from panodiff_core.geometry.layouts import CubeLayout, EquirectLayout
 from panodiff_core.geometry.plans import make_plan
 
 from .geometry_error import measure_error, truth_equirect
+from .summary import interval
 
 Convert = Callable[[object], object]
 
@@ -147,13 +148,6 @@ def bare(height: int, size: int, split: bool) -> Contestant:
         lambda x: x[None],
         lambda c: c.transpose(0, 1).reshape(1, 3, 6 * size, size).contiguous(),
     )
-
-
-def interval(values: list[float], draws: int = 2000) -> dict[str, float]:
-    """Median with its 95 % bootstrap interval."""
-    sample = np.random.default_rng(0).choice(values, (draws, len(values)))
-    low, high = np.percentile(np.median(sample, axis=1), [2.5, 97.5])
-    return {"median": statistics.median(values), "low": float(low), "high": float(high)}
 
 
 def race(contestants, way: str, picture, faces, rounds: int, cold: bool) -> dict[str, list[float]]:

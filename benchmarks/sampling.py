@@ -13,25 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import panodiff_core as pano
 
+from .summary import interval
+
 PROMPT = "a calm sea at sunset"
-
-
-def interval(values: list[float], draws: int = 2000) -> dict[str, float]:
-    """Median with its 95 % bootstrap interval."""
-    sample = np.random.default_rng(0).choice(values, (draws, len(values)))
-    low, high = np.percentile(np.median(sample, axis=1), [2.5, 97.5])
-    return {"median": statistics.median(values), "low": float(low), "high": float(high)}
 
 
 NOW = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -159,7 +152,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     parser.add_argument(
-        "--clock", choices=sorted(NOW), default="wall", help="cpu: this process's own time, for a busy machine"
+        "--clock",
+        choices=sorted(NOW),
+        default="wall",
+        help="cpu: this process's own time, for a busy machine",
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sampling.json")
     return parser.parse_args()

@@ -23,10 +23,13 @@ class PreviewMap:
     bias: Tensor
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """Scaled model latents [B, C, h, w] → RGB [B, 3, h, w] float32 in 0..1, on the latents' device."""
+        """Scaled model latents [B, C, h, w] → RGB [B, 3, h, w] float32 in 0..1, on the latents' device.
+
+        NaN and infinity show as black or white: the sampler reports them, with the step.
+        """
         matrix, bias = self.matrix.to(latents.device), self.bias.to(latents.device)
         rgb = torch.einsum("oc,bchw->bohw", matrix, latents.float()) + bias[:, None, None]
-        return rgb.clamp(0.0, 1.0)
+        return rgb.nan_to_num().clamp(0.0, 1.0)
 
 
 def fit_preview(vae: nn.Module) -> PreviewMap:

@@ -102,7 +102,6 @@ def run(args: argparse.Namespace) -> int:
     from .evaluation.report import verdict_table, write_report
 
     reader = None if args.no_attributes else load_attribute_reader(args.reader)
-    say(f"loading {args.engine} …")
     evaluation = Evaluation(args, load_engine(args), reader)
     figures, criteria = evaluation.measure()
     data, text = write_report(args.out, figures, criteria)
@@ -165,6 +164,7 @@ class Evaluation:
         return {
             "engine": self.args.engine,
             "model": self.engine.folder.name,
+            "lora": None if self.args.lora is None else self.args.lora.name,
             "prompts": len(self.cases),
             "seed": self.args.seed,
             **used,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,8 @@ def check_request(args: argparse.Namespace) -> Targets:
     for name, low, high in (("batch", 1, 256), ("quality", 1, 100)):
         if not low <= getattr(args, name) <= high:
             raise InputError(f"--{name} must be from {low} to {high}, got {getattr(args, name)}.")
+    if not math.isfinite(args.heading):
+        raise InputError(f"--heading must be a finite number of degrees, got {args.heading}.")
     plan = planned(args.engine, args.model, sampling_values(args))
     if args.negative and plan.cfg == 1.0:
         raise InputError(
@@ -125,7 +128,6 @@ def run(args: argparse.Namespace) -> int:
     """Check, load, encode, sample, decode, write. Results on stdout, progress and warnings on stderr."""
     targets = check_request(args)
     start = time.monotonic()
-    say(f"loading {args.engine} …")
     engine = load_engine(args)
     loaded = time.monotonic()
     pixels, used = _make(engine, args)

@@ -11,6 +11,7 @@ from ..engines.dit360.config import ROLLS, SamplingOptions, read_config
 from ..runtime.errors import InputError
 from ..runtime.precision import DTYPES
 from ..schedulers.flow_matching import GRIDS, SOLVERS
+from .console import say
 
 if TYPE_CHECKING:
     from ..engines.dit360.engine import DiT360Engine
@@ -20,13 +21,19 @@ SIZE_MULTIPLE = 16
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --lora, --device, --dtype, --offload."""
+    """--model, --lora, --lora-strength, --device, --dtype, --offload."""
     group = parser.add_argument_group("model and machine")
     group.add_argument(
         "--model",
         type=Path,
         metavar="PATH",
         help="model folder in diffusers layout (default: our small model)",
+    )
+    group.add_argument(
+        "--lora", type=Path, metavar="FILE", help="LoRA in PEFT's format, such as DiT360's own"
+    )
+    group.add_argument(
+        "--lora-strength", type=float, metavar="S", help="how much of it is added (default: 1)"
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the best there is)")
     group.add_argument("--dtype", choices=sorted(DTYPES), help="number type (default: what suits the device)")
@@ -88,23 +95,29 @@ def planned(engine: str, model: Path | None, values: dict[str, object]) -> Sampl
 
 
 def load_engine(args: argparse.Namespace) -> DiT360Engine:
-    """Load what the options of `add_engine_options` ask for; the parser has checked `args.engine`."""
+    """Load what the options of `add_engine_options` ask for; the parser has checked `args.engine`.
+
+    Raises `InputError` for an unusable option, `CheckpointError` for a model or LoRA that does not load.
+    """
     from ..engines import load
 
-    return load(args.engine, args.model, dtype=args.dtype, device=_device(args.device), offload=args.offload)
+    lora = _lora(args)
+    say(f"loading {args.engine} …")
+    return load(
+        args.engine,
+        args.model,
+        dtype=args.dtype,
+        device=args.device,
+        offload=args.offload,
+        lora=lora,
+    )
 
 
-def _device(name: str | None):
-    import torch
-
-    if name is None:
+def _lora(args: argparse.Namespace) -> tuple[Path, float] | None:
+    if args.lora is None:
+        if args.lora_strength is not None:
+            raise InputError(
+                "--lora-strength without --lora has no effect; leave it out, or add --lora FILE."
+            )
         return None
-    try:
-        device = torch.device(name)
-    except RuntimeError as problem:
-        raise InputError(f"unknown device {name!r}; use cpu, cuda, cuda:1 or mps.") from problem
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"device {name!r} was asked for, and this torch sees no CUDA device; leave --device out."
-        )
-    return device
+    return args.lora, 1.0 if args.lora_strength is None else args.lora_strength

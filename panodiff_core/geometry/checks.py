@@ -102,7 +102,10 @@ def check_fov(fov_deg: float) -> float:
 
 def check_angle(name: str, value: float) -> float:
     """A finite number of degrees."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not math.isfinite(number):
         raise InputError(f"{name} is {value!r}; pass a finite number of degrees")
     return number

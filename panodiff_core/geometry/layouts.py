@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .cubemap import FRAMES, directions_from_faces
+from .perspective import camera_rays
 from .sphere import equirect_pixels_to_lonlat, lonlat_to_directions
 
 # Rays are made in float64 on the CPU, whatever the picture's dtype and device: the grids then agree
@@ -109,15 +110,11 @@ class PerspectiveLayout:
         return self.height
 
     @property
-    def reach(self) -> float:
-        return math.tan(math.radians(self.fov_deg) / 2)
-
-    @property
     def pitch(self) -> float:
         """Angle between neighbouring pixels where they are farthest apart, in radians (here: the image
         centre).
         """
-        return 2.0 * self.reach / self.width
+        return 2.0 * math.tan(math.radians(self.fov_deg) / 2) / self.width
 
     def divides(self, factor: int) -> bool:
         return self.height % factor == 0 and self.width % factor == 0
@@ -130,11 +127,8 @@ class PerspectiveLayout:
 
     def directions(self, first: int, last: int) -> Tensor:
         """Unit directions [last-first, width, 3] of the pixel rows first..last-1."""
-        x = ((2.0 * torch.arange(self.width, dtype=_EXACT) + 1.0) / self.width - 1.0) * self.reach
         rows = torch.arange(first, last, dtype=_EXACT)
-        y = (1.0 - (2.0 * rows + 1.0) / self.height) * (self.reach * self.height / self.width)
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        return torch.stack([x, y, torch.ones_like(x)], -1) / (1.0 + x * x + y * y).sqrt()[..., None]
+        return camera_rays(rows, self.height, self.width, self.fov_deg)
 
 
 Layout = EquirectLayout | CubeLayout | PerspectiveLayout

@@ -25,14 +25,22 @@ def perspective_directions(
     """Unit world directions [H,W,3] through the pixel centres; `fov_deg` is horizontal, pixels are square."""
     check_size("height", height)
     check_size("width", width)
-    reach = math.tan(math.radians(check_fov(fov_deg)) / 2)
-    x = ((2.0 * torch.arange(width, dtype=dtype, device=device) + 1.0) / width - 1.0) * reach
-    y = (1.0 - (2.0 * torch.arange(height, dtype=dtype, device=device) + 1.0) / height) * (
-        reach * height / width
-    )
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    rays = torch.stack([x, y, torch.ones_like(x)], -1) / (1.0 + x * x + y * y).sqrt()[..., None]
+    rows = torch.arange(height, dtype=dtype, device=device)
+    rays = camera_rays(rows, height, width, check_fov(fov_deg))
     return rays @ rotation_matrix(yaw_deg, pitch_deg, roll_deg, dtype=dtype, device=device).T
+
+
+def camera_rays(rows: Tensor, height: int, width: int, fov_deg: float) -> Tensor:
+    """Unit directions [R,width,3] in the camera's own axes (right, up, forward) through the pixel centres of `rows` [R].
+
+    They have the rows' dtype and device.
+    """
+    reach = math.tan(math.radians(fov_deg) / 2)
+    columns = torch.arange(width, dtype=rows.dtype, device=rows.device)
+    x = ((2.0 * columns + 1.0) / width - 1.0) * reach
+    y = (1.0 - (2.0 * rows + 1.0) / height) * (reach * height / width)
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([x, y, torch.ones_like(x)], -1) / (1.0 + x * x + y * y).sqrt()[..., None]
 
 
 def perspective_pixels(

@@ -6,6 +6,7 @@ Readers: Google Photos, Flickr, Mapillary, Nextcloud, most web viewers.
 
 from __future__ import annotations
 
+import math
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
@@ -39,8 +40,10 @@ def gpano_properties(width: int, height: int, heading_deg: float = 0.0) -> dict[
     """Properties of a full equirectangular panorama of width x height pixels.
 
     `heading_deg` is the compass heading of the picture's centre, 0 (north) to below 360; any angle is wrapped
-    into that range, as the namespace asks.
+    into that range, as the namespace asks. Raises `InputError` unless it is finite.
     """
+    if not math.isfinite(heading_deg):
+        raise InputError(f"heading_deg must be a finite number of degrees, got {heading_deg}.")
     return {
         "ProjectionType": "equirectangular",
         "UsePanoramaViewer": "True",

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ..geometry.cubemap import FACES, face_frames
+from ..geometry.cubemap import ADJACENCY, EDGES, FACES, face_frames
 from ..runtime.errors import InputError
 from .ring import DISTANCES
 
 MIN_FACE_SIZE = 2 * DISTANCES[-1]
-# A side as seen in the face: (sign and axis of the way out, whether columns (a) or rows (b) are crossed).
-_SIDES = ("right", "left", "top", "bottom")
 
 
 def _columns_outwards(face: Tensor, side: str) -> Tensor:
@@ -39,7 +37,9 @@ def _edge_axes(frame: Tensor, side: str) -> tuple[Tensor, Tensor, Tensor]:
     }[side]
 
 
-def _continued(faces: Tensor, frames: Tensor, axes: tuple[Tensor, Tensor, Tensor], depth: int) -> Tensor:
+def _continued(
+    faces: Tensor, frames: Tensor, axes: tuple[Tensor, Tensor, Tensor], neighbour: int, depth: int
+) -> Tensor:
     """[B,C,S,depth]: the next `depth` columns beyond an edge, on the face's own plane, read from the
     neighbour alone.
     """
@@ -49,8 +49,6 @@ def _continued(faces: Tensor, frames: Tensor, axes: tuple[Tensor, Tensor, Tensor
     t = (2 * (count + 0.5) / size - 1)[:, None, None]
     u = (1 + (2 * torch.arange(depth, dtype=frames.dtype) + 1) / size)[:, None]
     rays = normal + u * outward + t * along
-    # The neighbour looks along `outward`: beyond the edge that component is the largest.
-    neighbour = int((frames[:, 0] @ outward).argmax())
     n, a, b = frames[neighbour]
     grid = torch.stack([rays @ a, -(rays @ b)], dim=-1) / (rays @ n)[..., None]
     grid = grid.to(faces)[None].expand(faces.shape[0], -1, -1, -1)
@@ -106,12 +104,11 @@ def cube_edge_ratios(faces: Tensor) -> tuple[dict[int, Tensor], tuple[str, ...]]
     frames = face_frames(torch.float64)
     sums: dict[tuple[str, int], list[tuple[Tensor, Tensor]]] = {}
     for index, name in enumerate(FACES):
-        for side in _SIDES:
-            axes = _edge_axes(frames[index], side)
-            other = FACES[int((frames[:, 0] @ axes[1]).argmax())]
-            edge = "-".join(sorted((name, other), key=FACES.index))
+        for side, adjacent in zip(EDGES, ADJACENCY[index], strict=True):
+            edge = "-".join(sorted((name, FACES[adjacent.face]), key=FACES.index))
             own = _columns_outwards(faces[:, index], side)
-            beyond = _continued(faces, frames, axes, DISTANCES[-1])
+            axes = _edge_axes(frames[index], side)
+            beyond = _continued(faces, frames, axes, adjacent.face, DISTANCES[-1])
             for distance in DISTANCES:
                 sums.setdefault((edge, distance), []).append(_steps_at_side(own, beyond, distance))
     names = tuple(dict.fromkeys(edge for edge, _ in sums))

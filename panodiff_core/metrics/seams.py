@@ -13,13 +13,10 @@ from torch import Tensor
 from ..runtime.errors import InputError, NumericalError
 from .cube import cube_edge_ratios
 from .poles import pole_variance
-from .ranks import wrap_rank_p_value
 from .ring import DISTANCES, MIN_WIDTH, column_steps, row_profile, seam_ratio, wrap_rank
 
 if TYPE_CHECKING:
     from ..pictures import CubeFaces, Panorama, Sequence, Views
-
-__all__ = ["SeamReport", "seam_report", "wrap_rank_p_value"]
 
 # Where the words of the summary change. A true picture scatters around 1 (one column against all others).
 _CUT, _BLUR = 1.6, 0.5
@@ -113,11 +110,7 @@ def seam_report(picture: Panorama | CubeFaces | Views | Sequence | Tensor) -> Se
 
     if isinstance(picture, CubeFaces):
         return _cube_report(picture.pixels)
-    if isinstance(picture, Sequence):
-        return _ring_report(picture.pixels.flatten(0, 1))
-    if isinstance(picture, Panorama):
-        return _ring_report(picture.pixels)
-    if isinstance(picture, Views):
+    if isinstance(picture, (Panorama, Views, Sequence)):
         return _ring_report(picture.to_equirect().pixels)
     raise InputError(f"a picture or a tensor [B,3,H,W] is needed, got {type(picture).__name__}.")
 

@@ -95,7 +95,7 @@ def explain_memory(stage: str, device: torch.device, module: nn.Module, memory_b
     """
     try:
         yield
-    except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
         need = (weight_bytes(module) + memory_bytes) / 2**30
@@ -106,7 +106,9 @@ def explain_memory(stage: str, device: torch.device, module: nn.Module, memory_b
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # CUDA has a type of its own; MPS, the CPU and the CPU on Windows say it in these words.
+    words = ("MPS backend out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 def choose_placement(
@@ -118,11 +120,11 @@ def choose_placement(
 
     `device` None takes CUDA, then MPS, then the CPU. `offload`: "none" keeps all on the device, "stage"
     brings one stage at a time, None decides by the free memory of a CUDA device; a `Placement` object is used
-    as it is. Raises InputError for another word, MemoryLimitError when not even one stage fits.
+    as it is. Raises InputError for another word or device, MemoryLimitError when not even one stage fits.
     """
     if offload is not None and not isinstance(offload, str):
         return offload
-    device = torch.device(device) if device is not None else default_device()
+    device = parse_device(device)
     if offload not in (None, "none", "stage"):
         raise InputError(f"unknown offload {offload!r}: choose 'none', 'stage', or leave it out")
     if offload is None:
@@ -130,11 +132,23 @@ def choose_placement(
     return PerStage(device) if offload == "stage" else Resident(device)
 
 
-def default_device() -> torch.device:
-    """CUDA where present, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def parse_device(device: torch.device | str | None) -> torch.device:
+    """The device of that name; None takes CUDA where present, else Apple's MPS, else the CPU.
+
+    Raises InputError for an unknown name, and for CUDA or MPS where this torch sees none.
+    """
+    present = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device is None:
+        return torch.device(next((name for name, there in present.items() if there()), "cpu"))
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"unknown device {device!r}: use cpu, cuda, cuda:1 or mps") from error
+    if found.type in present and not present[found.type]():
+        raise InputError(
+            f"device {str(found)!r} was asked for, and this torch sees no such device: leave it out, or use cpu"
+        )
+    return found
 
 
 def _needs_offload(modules: dict[str, nn.Module], device: torch.device) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
@@ -31,6 +31,7 @@ class FlowMatchConfig:
     FLUX.1-dev's.
 
     With `use_dynamic_shifting` the shift follows the number of tokens; otherwise it is the constant `shift`.
+    Raises InputError for a field that is no number, or out of range.
     """
 
     num_train_timesteps: int = 1000
@@ -40,6 +41,16 @@ class FlowMatchConfig:
     max_shift: float = 1.15
     base_image_seq_len: int = 256
     max_image_seq_len: int = 4096
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise InputError(f"{field.name} must be a number, got {value!r}")
+        if self.shift <= 0.0 or self.num_train_timesteps <= 0:
+            raise InputError("shift and num_train_timesteps must be above 0")
+        if self.max_image_seq_len <= self.base_image_seq_len:
+            raise InputError("max_image_seq_len must be above base_image_seq_len")
 
 
 class FlowMatchScheduler:

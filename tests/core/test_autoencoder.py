@@ -21,11 +21,10 @@ def hooks(module: nn.Module) -> int:
 
 def circular(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """The definition: wrap the width, zero-pad the height."""
-    right = 1
     if conv.stride[0] == 1:
         x = torch.cat([x[..., -1:], x, x[..., :1]], -1)
         return F.conv2d(F.pad(x, (0, 0, 1, 1)), conv.weight, conv.bias)
-    x = torch.cat([x, x[..., :right]], -1)
+    x = torch.cat([x, x[..., :1]], -1)
     return F.conv2d(F.pad(x, (0, 0, 0, 1)), conv.weight, conv.bias, stride=2)
 
 

@@ -13,7 +13,7 @@ import torch
 from panodiff_core import __main__ as cli
 from panodiff_core.commands import console, generate
 from panodiff_core.io.images import load_image, read_gpano, read_text
-from panodiff_core.runtime.errors import Cancelled
+from panodiff_core.runtime.errors import Cancelled, InputError
 from panodiff_core.runtime.progress import Step
 from tests.tiny_model import build_tiny_model
 
@@ -122,6 +122,22 @@ def test_generate_numbers_a_batch_and_passes_every_option(here, model, capsys):
     assert expected.items() <= settings.items() and settings["negative"] == "snow"
 
 
+def test_generate_passes_the_lora(here, model, capsys, monkeypatch):
+    argv = ["generate", SEA, "--model", str(model), "--lora", "none.safetensors", "--lora-strength", "0.5"]
+    assert "there is no LoRA none.safetensors" in refused(capsys, *argv)
+    given = {}
+
+    def load(*_args, **options):
+        given.update(options)
+        raise InputError("that is enough")
+
+    monkeypatch.setattr("panodiff_core.engines.load", load)
+    assert "that is enough" in refused(capsys, *argv)
+    assert given["lora"] == (Path("none.safetensors"), 0.5)
+    refused(capsys, "generate", SEA, "--model", str(model))
+    assert given["lora"] is None
+
+
 def test_unknown_words_and_what_was_cut_are_said(here, model, capsys):
     prompt = "a calm zeppelin sea " + "and stars " * 30
     assert cli.main(["generate", prompt, "--model", str(model), "--no-page", "--steps", "1"]) == 0
@@ -147,6 +163,8 @@ def test_unknown_words_and_what_was_cut_are_said(here, model, capsys):
         (["generate", SEA, "--seed", "-1"], "--seed must be from 0"),
         (["generate", SEA, "--batch", "0"], "--batch must be from 1"),
         (["generate", SEA, "--quality", "101"], "--quality must be from 1 to 100"),
+        (["generate", SEA, "--heading", "nan"], "--heading must be a finite number"),
+        (["generate", SEA, "--lora-strength", "2"], "--lora-strength without --lora has no effect"),
         (["generate", SEA, "--negative", "snow", "--cfg", "1"], "--negative has no effect at cfg 1"),
         (["generate", SEA, "--out", "p.webp", "--height", "8192"], "WEBP holds at most 16383"),
     ],

@@ -136,6 +136,8 @@ def test_broken_json(folder):
             "_class_name 'AutoencoderTiny', expected 'AutoencoderKL'",
         ),
         ("text_encoder", {"model_type": "bert"}, "model_type 'bert', expected 'clip_text_model'"),
+        ("transformer", {"in_channels": "64"}, "a config.json with a value of the wrong type"),
+        ("vae", {"norm_num_groups": 3}, "config.json describes no model that can be built"),
         ("text_encoder_2", {"vocab_size": 10}, "tokens, text_encoder_2 has 10 embeddings"),
     ],
 )
@@ -147,6 +149,20 @@ def test_foreign_configs(folder, part, changes, text):
 def test_other_scheduler(folder):
     edit_json(folder / "scheduler" / "scheduler_config.json", _class_name="DDIMScheduler")
     assert "scheduler_config.json is for DDIMScheduler" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"shift": "3"}, "shift must be a number, got '3'"),
+        ({"shift": 0}, "shift and num_train_timesteps must be above 0"),
+        ({"max_image_seq_len": 256}, "max_image_seq_len must be above base_image_seq_len"),
+    ],
+)
+def test_impossible_scheduler(folder, changes, text):
+    path = folder / "scheduler" / "scheduler_config.json"
+    edit_json(path, **changes)
+    assert refused(folder) == f"{path}: {text}"
 
 
 def test_scheduler_config_counts(folder):

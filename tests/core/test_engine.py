@@ -152,6 +152,7 @@ def test_sizes(tiny_engine, condition):
     [
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
         ({"steps": 2.5}, "steps must be a whole number"),
+        ({"height": "64"}, "height must be a whole number of at least 1, got '64'"),
         ({"guidance": float("nan")}, "guidance must be a number from 0 to 100"),
         ({"cfg": -1}, "cfg must be a number from 0 to 100"),
         ({"padding": 9}, "padding must be 0 … 8 token columns"),
@@ -199,6 +200,11 @@ def test_nan_names_the_step(tiny_engine, condition):
         calls.clear()
         with pytest.raises(pano.NumericalError, match="step 2 of 2"):
             tiny_engine.sample(condition, steps=2)
+        calls.clear()
+        shown = []
+        with pytest.raises(pano.NumericalError, match="step 2 of 3"):
+            tiny_engine.sample(condition, on_step=lambda s: shown.append(tiny_engine.preview(s.denoised)))
+        assert len(shown) == 2 and all(picture.isfinite().all() for picture in shown)
     finally:
         handle.remove()
 

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -213,6 +214,14 @@ def test_pictures_are_made_once_and_do_not_depend_on_the_batch(model, tmp_path, 
     assert torch.equal(again[:2], first[:2]) and not torch.equal(again[2], first[2])
     (tmp_path / "x" / "a" / "0000.png").write_bytes(b"damaged")
     assert torch.equal(studio(3, "x").pictures(kept)[0], first[0])
+
+
+def test_another_lora_makes_other_pictures(tmp_path):
+    (tmp_path / "lora.safetensors").write_bytes(b"x")
+    weights = SimpleNamespace(file=tmp_path / "lora.safetensors")
+    loras = [None, *(SimpleNamespace(weights=weights, strength=s) for s in (1.0, 0.5))]
+    prints = [pictures.fingerprint(SimpleNamespace(folder=tmp_path, lora=lora)) for lora in loras]
+    assert len(set(prints)) == 3
 
 
 def test_sheet_and_choice(tmp_path):

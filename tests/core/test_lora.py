@@ -73,6 +73,15 @@ def test_alpha_of_the_config(tmp_path, network):
     (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 8}), encoding="utf-8")
     with pytest.raises(pano.CheckpointError, match="rank 4: they do not belong together"):
         read_lora(folder)
+    for more in ({"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"proj_out": 8}}):
+        (folder / "adapter_config.json").write_text(json.dumps({**config, **more}), encoding="utf-8")
+        with pytest.raises(pano.CheckpointError, match=f"sets {next(iter(more))} to .* use a plain LoRA"):
+            read_lora(folder)
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    narrow = {f"{NAME}.lora_A.weight": torch.zeros(2, 32), f"{NAME}.lora_B.weight": torch.zeros(32, 2)}
+    written(folder / "adapter_model.safetensors", lambda t: t.update(narrow))
+    with pytest.raises(pano.CheckpointError, match="has rank 2, 4"):
+        read_lora(folder)
 
 
 def written(path: Path, change) -> Path:

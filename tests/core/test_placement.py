@@ -15,6 +15,7 @@ from panodiff_core.runtime.placement import (
     PerStage,
     Resident,
     choose_placement,
+    parse_device,
     weight_bytes,
 )
 
@@ -140,7 +141,35 @@ def test_out_of_memory_says_what_to_switch():
         raise RuntimeError("shapes do not match")
 
 
+def test_other_back_ends_say_it_in_words():
+    for words in (
+        "MPS backend out of memory (MPS allocated: 9 GB)",
+        "not enough memory: you tried to allocate",
+    ):
+        with pytest.raises(pano.MemoryLimitError), Resident("cpu").use("vae", Holder()):
+            raise RuntimeError(words)
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert parse_device(None) == parse_device("mps") == torch.device("mps")
+    assert parse_device("cpu") == torch.device("cpu")
+    with pytest.raises(pano.InputError, match="unknown device 'gpu': use cpu, cuda"):
+        parse_device("gpu")
+    with pytest.raises(pano.InputError, match="'cuda:1' was asked for, and this torch sees no such device"):
+        parse_device("cuda:1")
+
+
+def test_a_device_that_was_not_asked_for_is_left_alone(tiny_folder, monkeypatch):
+    """A full GPU beside it must not keep a model from loading on the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: pytest.fail("looked at the GPU"))
+    assert pano.load("dit360", tiny_folder, device="cpu").placement.device == torch.device("cpu")
+
+
 def test_choice(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     stages = {"transformer": Holder(a=nn.Linear(512, 512)), "vae": Holder(a=nn.Linear(256, 256))}
     total = sum(weight_bytes(m) for m in stages.values())
     assert weight_bytes(stages["vae"]) == (256 * 256 + 256) * 4

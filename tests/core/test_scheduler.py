@@ -86,6 +86,17 @@ def test_given_sigmas():
             scheduler.set_timesteps(2, sigmas=bad)
 
 
+def test_impossible_configs():
+    for bad in (
+        {"shift": None},
+        {"base_shift": math.nan},
+        {"num_train_timesteps": 0},
+        {"max_image_seq_len": 256},
+    ):
+        with pytest.raises(InputError, match=next(iter(bad))):
+            FlowMatchConfig(**bad)
+
+
 def test_refusals():
     scheduler = FlowMatchScheduler()
     with pytest.raises(InputError, match="at least 1, got 0"):

@@ -7,15 +7,10 @@ import torch
 
 from panodiff_core.data import worlds
 from panodiff_core.data.worlds.attributes import HELD_OUT_ONE_IN
+from panodiff_core.geometry import equirect_directions
+from panodiff_core.runtime.errors import InputError
 
 SEEDS = range(24)
-
-
-def _rays(height, width):
-    lon = ((torch.arange(width) + 0.5) / width - 0.5) * 2 * math.pi
-    lat = (0.5 - (torch.arange(height) + 0.5) / height) * math.pi
-    lat, lon = torch.meshgrid(lat, lon, indexing="ij")
-    return torch.stack([lat.cos() * lon.sin(), lat.sin(), lat.cos() * lon.cos()], -1)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -31,7 +26,7 @@ def test_rendering_is_deterministic_finite_and_in_range(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_any_view_of_a_scene_agrees_ray_by_ray(seed):
     scene = worlds.sample_scene(seed)
-    rays = _rays(32, 64)
+    rays = equirect_directions(32, 64)
     whole = worlds.render(scene, rays, pixel_angle=0.05)
     part = worlds.render(scene, rays[20:28, 3:40], pixel_angle=0.05)
     torch.testing.assert_close(part, whole[20:28, 3:40], atol=1e-5, rtol=0)
@@ -69,7 +64,7 @@ def test_the_sun_stands_where_its_attribute_says():
 
 def test_time_animates_outdoor_water():
     scene = next(s for s in map(worlds.sample_scene, range(500)) if s["place"] == "sea")
-    rays = _rays(32, 64)
+    rays = equirect_directions(32, 64)
     assert (worlds.render(scene, rays, time=0.0) - worlds.render(scene, rays, time=2.0)).abs().mean() > 1e-3
 
 
@@ -127,9 +122,9 @@ def test_texture_at_every_scale():
 
 
 def test_bad_arguments_name_the_fix():
-    with pytest.raises(ValueError, match="last dimension must be 3"):
+    with pytest.raises(InputError, match="last dimension must be 3"):
         worlds.render(worlds.sample_scene(0), torch.zeros(4, 2))
-    with pytest.raises(ValueError, match="train"):
+    with pytest.raises(InputError, match="train"):
         worlds.sample_scene(0, "test")
-    with pytest.raises(ValueError, match="full, partial"):
+    with pytest.raises(InputError, match="full, partial"):
         worlds.caption(worlds.sample_scene(0), 0, "long")

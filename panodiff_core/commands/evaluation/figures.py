@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ...metrics.diversity import low_pass_features, mean_aligned_distance, mean_pairwise_distance
+from ...metrics.ranks import MIN_PICTURES, wrap_rank_p_value
 from ...metrics.ring import DISTANCES, column_steps, wrap_rank
-from ...metrics.seams import seam_report, wrap_rank_p_value
+from ...metrics.seams import seam_report
 
 # The VAE's own pattern repeats every 8 columns; ranks among columns of one phase leave it out.
 BLOCK = 8
-MIN_RANKS = 8
 
 
 def seam_figures(pixels: Tensor, turns: int = 1) -> dict[str, dict[str, float]]:
@@ -44,7 +44,7 @@ def seam_figures(pixels: Tensor, turns: int = 1) -> dict[str, dict[str, float]]:
     for name, stride in (("wrap_rank", 1), ("wrap_rank_in_block", BLOCK)):
         ranks = torch.cat([wrap_rank(column_steps(one), stride) for one in pixels.split(16)]).tolist()
         figures[name] = {"mean": sum(ranks) / len(ranks)}
-        if len(ranks) >= MIN_RANKS:
+        if len(ranks) >= MIN_PICTURES:
             figures[name]["p_value"] = wrap_rank_p_value(ranks)
     return figures
 

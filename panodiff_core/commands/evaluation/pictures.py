@@ -19,15 +19,22 @@ from .scenes import to_eight_bits
 _KEY = "panodiff-evaluate"
 
 
-def fingerprint(folder: Path) -> str:
-    """Changes when any weights or settings of a model folder do: a digest of names, sizes and times of
-    change.
+def fingerprint(engine) -> str:
+    """Changes when any weights or settings of an engine's folder, or its LoRA, do: a digest of names, sizes and times
+    of change.
     """
-    digest = hashlib.sha256()
+    digest, folder = hashlib.sha256(), engine.folder
     for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json")]):
-        facts = path.stat()
-        digest.update(f"{path.relative_to(folder).as_posix()} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {_state(path)}\n".encode())
+    if engine.lora is not None:
+        file = engine.lora.weights.file
+        digest.update(f"{file.name} {_state(file)} {engine.lora.strength}".encode())
     return digest.hexdigest()[:16]
+
+
+def _state(path: Path) -> str:
+    facts = path.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Studio:
     ):
         self.engine, self.folder, self.batch = engine, folder, batch
         self._latent_shape = latent_shape
-        self._model = fingerprint(engine.folder)
+        self._model = fingerprint(engine)
 
     def pictures(self, request: Request) -> Tensor:
         """[N,3,H,W] in 0..1 in 8-bit steps, in the order of the prompts."""

@@ -12,6 +12,8 @@ import hashlib
 import random
 from dataclasses import dataclass
 
+from ...runtime.errors import InputError
+
 LIGHT_WORDS = ("ahead", "ahead_right", "right", "behind_right", "behind", "behind_left", "left", "ahead_left")
 
 #: Every attribute a reader can be asked for, with its values. An attribute that a scene does not have is None.
@@ -53,7 +55,7 @@ class Scene:
     """One world.
 
     `values` holds the categorical attributes except `light`, sorted by name; `light_azimuth_deg` is where the sun, the
-    moon, the afterglow or (indoors) the window stands, in -180..180, or None under an overcast sky. `yaw_deg` turns the
+    moon, the afterglow or (indoors) the window stands, in -180..180 (right is positive), or None under an overcast sky. `yaw_deg` turns the
     whole scene to the right; `light_azimuth_deg` already includes it.
     """
 
@@ -64,11 +66,6 @@ class Scene:
 
     def __getitem__(self, name: str) -> str | None:
         return dict(self.values).get(name)
-
-    @property
-    def sun_azimuth_deg(self) -> float | None:
-        """Azimuth of the light in degrees (-180..180, right is positive), None when no direction can be seen."""
-        return self.light_azimuth_deg
 
     @property
     def light_direction(self) -> str | None:
@@ -101,10 +98,10 @@ def sample_scene(seed: int, split: str = "train") -> Scene:
 
     `split` is "train", "held_out" or "all". One attribute combination in `HELD_OUT_ONE_IN` (the light's direction
     aside, which rolling a picture changes) is held out: "train" never shows it, "held_out" shows nothing else.
-    Raises ValueError for another split.
+    Raises InputError for another split.
     """
     if split not in ("train", "held_out", "all"):
-        raise ValueError(f"split is {split!r}; use 'train', 'held_out' or 'all'.")
+        raise InputError(f"split is {split!r}; use 'train', 'held_out' or 'all'.")
     for attempt in range(1000):
         scene = _draw(random.Random(f"world {seed} {attempt}"), seed * 1000 + attempt)
         if split == "all" or is_held_out(scene) == (split == "held_out"):

@@ -6,7 +6,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from .attributes import Scene
+from ...runtime.errors import InputError
+from .attributes import ATTRIBUTES, Scene
 
 STYLES = ("full", "partial", "short", "tags")
 
@@ -138,6 +139,9 @@ _FURNITURE = {
     "bed": ("with a bed", "with a wooden bed", "with a bed and a pillow"),
     "shelf": ("with a bookshelf", "with shelves of books", "with books", "with a bookcase"),
 }
+_WALL = {
+    colour: (f"with {colour} walls", f"{colour} walls", f"painted {colour}") for colour in ATTRIBUTES["wall"]
+}
 _LAMP = {
     "off": ("with the lamp off", "with the light off", "with an unlit lamp"),
     "on": ("with the lamp on", "with a glowing lamp", "in warm lamp light", "with a lamp turned on"),
@@ -184,6 +188,7 @@ _PHRASES = {
     "water": _WATER,
     "season": _SEASON,
     "feature": _FEATURE,
+    "wall": _WALL,
     "floor": _FLOOR,
     "furniture": _FURNITURE,
     "lamp": _LAMP,
@@ -210,14 +215,14 @@ def caption(scene: Scene, seed: int, style: str | None = None) -> Caption:
     """Describe a scene.
 
     `seed` picks the wording. `style` is "full" (every attribute), "partial" (a random share), "short" (the place and at
-    most two more), "tags" (comma-separated), or None for a mixture of them. Raises ValueError for another style.
+    most two more), "tags" (comma-separated), or None for a mixture of them. Raises InputError for another style.
     """
     if style is not None and style not in STYLES:
-        raise ValueError(f"style is {style!r}; use one of {', '.join(STYLES)} or None.")
+        raise InputError(f"style is {style!r}; use one of {', '.join(STYLES)} or None.")
     rng = random.Random(f"caption {scene.seed} {seed}")
     style = style or rng.choices(STYLES, weights=(45, 30, 15, 10))[0]
     mentioned = _choose(scene, rng, style)
-    clauses = [_say(scene, name, value, rng) for name, value in mentioned.items() if name not in ("place",)]
+    clauses = [_say(scene, name, value, rng) for name, value in mentioned.items() if name != "place"]
     rng.shuffle(clauses)
     place = rng.choice(_place_words(scene, mentioned))
     if style == "tags":
@@ -234,12 +239,8 @@ def vocabulary() -> tuple[str, ...]:
     words: set[str] = set()
     tables = [*_PHRASES.values(), _PLACE, _ROOM_BY_FURNITURE, _DIRECTION, _LIGHT_NAMES]
     groups = [phrases for table in tables for phrases in table.values()]
-    colours = [
-        (f"with {c} walls", f"{c} walls", f"painted {c}") for c in ("white", "blue", "green", "red", "yellow")
-    ]
     for phrases in [
         *groups,
-        *colours,
         _STARRY,
         _WINDOW_NAMES,
         _OPENINGS,
@@ -279,8 +280,6 @@ def _say(scene: Scene, name: str, value: str, rng: random.Random) -> str:
     if name == "light":
         names = _WINDOW_NAMES if scene["place"] == "room" else _LIGHT_NAMES[scene["time"]]
         return f"{rng.choice(('with ', 'with ', ''))}{rng.choice(names)} {rng.choice(_DIRECTION[value])}"
-    if name == "wall":
-        return rng.choice((f"with {value} walls", f"{value} walls", f"painted {value}"))
     if name == "sky" and value == "clear" and scene["time"] == "night" and rng.random() < 0.5:
         return rng.choice(_STARRY)
     if name == "time" and value == "day" and scene["sky"] == "overcast":

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .attributes import Scene
 from .ground import EYE_HEIGHT
-from .noise import fractal, lookup, mix, smoothstep
+from .noise import edge, fractal, lookup, mix, smoothstep
 from .sky import Sky, rgb
-from .skyline import _edge, _tree_shape
+from .skyline import tree_shape
 
 _BALLOON_PAIRS = (
     ("e8402f", "fbe9c6"),
@@ -132,13 +132,13 @@ class Features:
         foot = (hit[:, 1] / squash[1] + EYE_HEIGHT).clamp(0.0, 0.5) * 2.0
         grounded = (hit[:, 1] / squash[1] > -EYE_HEIGHT).float()
         face = self._light(albedo * (0.45 + 0.55 * foot)[:, None], bumped)
-        return face, _edge(depth / r, self.pixel) * grounded
+        return face, edge(depth / r, self.pixel) * grounded
 
     def _pine(self, d: Tensor, azimuth: float, far: float, size: float, hue: float):
         r, tall, _ = self._stand(far, size)
         x, up = self._billboard(d, azimuth, r)
         grain = lookup(fractal(2, 1.1), x * 0.35 + hue, up * 0.35)
-        cover, side = _tree_shape(
+        cover, side = tree_shape(
             x / r, up / r, tall / r, torch.ones_like(x, dtype=torch.bool), grain[0], self.pixel
         )
         albedo = mix(rgb("234d2c"), rgb("4c8048"), torch.full_like(x, hue)) * (0.5 + 0.9 * grain[1])[:, None]
@@ -169,7 +169,7 @@ class Features:
         half = torch.where(y < 0.35, (1.0 - y**2).clamp(min=0.0).sqrt(), 0.937 - 0.93 * (y - 0.35)).clamp(
             min=0.0
         )
-        envelope = _edge((half - x.abs()) * width, self.pixel) * ((y < 1.18) & (y > -1.0))
+        envelope = edge((half - x.abs()) * width, self.pixel) * ((y < 1.18) & (y > -1.0))
         bulge = (x / half.clamp(min=0.05)).clamp(-1.0, 1.0)
         one, two = (rgb(c) for c in _BALLOON_PAIRS[int(hue * len(_BALLOON_PAIRS)) % len(_BALLOON_PAIRS)])
         stripe = torch.sin(torch.asin(bulge) * 7.0 + 6.0 * size) > 0
@@ -185,7 +185,7 @@ class Features:
             face = (
                 face + albedo * rgb("ffb45e") * (0.75 * torch.exp(-((y - 0.9) ** 2) * 1.4))[:, None]
             ).clamp(max=1.0)
-        basket = _edge((0.17 - x.abs()) * width, self.pixel) * _edge(
+        basket = edge((0.17 - x.abs()) * width, self.pixel) * edge(
             (0.14 - (y - 1.52).abs()) * width, self.pixel
         )
         ropes = 0.6 * ((x.abs() - 0.15).abs() < 0.03).float() * ((y > 1.1) & (y < 1.45)).float()

@@ -1,4 +1,4 @@
-"""Fractal textures that tile, and how a ray looks them up.
+"""Fractal textures that tile, how a ray looks them up, and the ramps between colours.
 
 Each texture is Gaussian noise shaped in the Fourier domain, so its amplitude falls as a power of frequency: one lookup
 brings every octave at once, where summing octaves of lattice noise would cost a lookup each.
@@ -78,6 +78,11 @@ def smoothstep(low: float | Tensor, high: float | Tensor, x: Tensor) -> Tensor:
     """0 below `low`, 1 above `high`, a smooth cubic between."""
     t = ((x - low) / (high - low)).clamp(0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
+
+
+def edge(depth: Tensor, pixel: float) -> Tensor:
+    """Coverage 0..1 of a pixel whose centre lies `depth` radians inside an edge."""
+    return (depth / pixel + 0.5).clamp(0.0, 1.0)
 
 
 def mix(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

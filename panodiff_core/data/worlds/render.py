@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ...geometry.sphere import equirect_directions
+from ...runtime.errors import InputError
 from .attributes import Scene
 from .features import Features
 from .ground import Ground
@@ -25,10 +27,10 @@ def render(scene: Scene, directions: Tensor, time: float = 0.0, pixel_angle: flo
         pixel_angle: the angle in radians that one pixel covers, for antialiasing. Views that are to agree exactly
             must pass the same one.
 
-    Returns colours [..., 3] in 0..1 on the directions' device. Raises ValueError for another last dimension than 3.
+    Returns colours [..., 3] in 0..1 on the directions' device. Raises InputError for another last dimension than 3.
     """
     if directions.shape[-1] != 3:
-        raise ValueError(
+        raise InputError(
             f"directions have shape {tuple(directions.shape)}; the last dimension must be 3 (x, y, z)."
         )
     d = _unyaw(directions.detach().to("cpu", torch.float32).reshape(-1, 3), scene.yaw_deg)
@@ -40,13 +42,8 @@ def render(scene: Scene, directions: Tensor, time: float = 0.0, pixel_angle: flo
 
 
 def render_equirect(scene: Scene, height: int, width: int, time: float = 0.0) -> Tensor:
-    """The scene as an equirectangular picture [3, height, width] in 0..1."""
-    lon = ((torch.arange(width) + 0.5) / width - 0.5) * (2 * math.pi)
-    lat = (0.5 - (torch.arange(height) + 0.5) / height) * math.pi
-    cos = torch.cos(lat)[:, None]
-    rays = torch.stack(
-        [cos * torch.sin(lon), torch.sin(lat)[:, None].expand(height, width), cos * torch.cos(lon)], -1
-    )
+    """The scene as an equirectangular picture [3, height, width] in 0..1. Raises InputError for a size below 1."""
+    rays = equirect_directions(height, width)
     return render(scene, rays, time, math.pi / height).permute(2, 0, 1).contiguous()
 
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from .attributes import Scene
-from .noise import fractal, lookup, mix, smoothstep
+from .noise import edge, fractal, lookup, mix, smoothstep
 from .sky import Sky, rgb
-from .skyline import _edge
 
 _WALL = {"white": "e9e4da", "blue": "6f97c8", "green": "7fa878", "red": "b8574a", "yellow": "e2bd5c"}
 _EYE = 1.5
@@ -185,7 +184,7 @@ class Room:
         sin, cos = math.sin(self.turn), math.cos(self.turn)
         world = torch.stack([d[:, 0] * cos + d[:, 2] * sin, d[:, 1], -d[:, 0] * sin + d[:, 2] * cos], -1)
         view = self.sky.colour(world) * 1.05
-        hill = _edge(0.05 + 0.04 * torch.sin(u * 2.3 + self.size[0] * 9.0) - d[:, 1], self.pixel)
+        hill = edge(0.05 + 0.04 * torch.sin(u * 2.3 + self.size[0] * 9.0) - d[:, 1], self.pixel)
         view = torch.lerp(
             view, (rgb("6d8a52") * (0.35 + 0.65 * self.day_light)).expand_as(view), hill[:, None]
         )
@@ -225,7 +224,7 @@ class Room:
         along = d @ to
         off = (to.dot(to) - along**2).clamp(min=0.0).sqrt()
         ahead = (along > 0) & (along < t + 0.3)
-        globe = _edge((0.24 - off) / to.norm(), self.pixel) * ahead
+        globe = edge((0.24 - off) / to.norm(), self.pixel) * ahead
         shade = rgb("fff0c2") if self.lamp_on else rgb("cfc6b4") * (0.3 + 0.5 * float(self.fill.mean()))
         wire = (d * torch.tensor([to[2], 0.0, -to[0]])).sum(-1).abs() / to[[0, 2]].norm() < self.pixel * 0.5
         cord = (

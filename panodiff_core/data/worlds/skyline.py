@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .attributes import Scene
-from .noise import around, fractal, lookup, mix, ring, smoothstep
+from .noise import around, edge, fractal, lookup, mix, ring, smoothstep
 from .sky import Sky, rgb
 
 _LAND = {
@@ -101,7 +101,7 @@ class Skyline:
         n = lookup(fractal(1, 1.3), turns * 9.0, rise * 2.2)
         slope = (top - ahead) * (40.0 / max(height, 0.05)) * 0.10 + 1.6 * (n[0] - 0.5)
         face = self._shade(self.land * (0.75 + 0.5 * n[1][:, None]), self._side(turns, slope.clamp(-1, 1)))
-        return face, _edge(top - rise, self.pixel)
+        return face, edge(top - rise, self.pixel)
 
     def _peaks(self, turns: Tensor, rise: Tensor, number: int, height: float, rng: random.Random):
         massif = around(ring(rng.randrange(40), 1.7), turns)
@@ -122,7 +122,7 @@ class Skyline:
             face = mix(rock, rgb("f4f8ff"), smoothstep(line, line + 0.12 * height, rise))
             foot = smoothstep(0.38 * height, 0.15 * height, rise + 0.2 * height * (spurs[1] - 0.5))
             face = torch.lerp(face, self.land.expand_as(face) * 0.8, (0.9 * foot)[:, None])
-        return self._shade(face, lit), _edge(top - rise, self.pixel)
+        return self._shade(face, lit), edge(top - rise, self.pixel)
 
     def _trees(self, turns: Tensor, rise: Tensor, number: int, height: float, rng: random.Random):
         """One tree per cell of azimuth, conifers and broadleaves mixed; a lower hedge closes the gaps."""
@@ -138,7 +138,7 @@ class Skyline:
             shift, size, kind, hue = table[:, index]
             x = (cell - base - step - 0.25 - 0.5 * shift) * (2 * math.pi / number)
             tall = height * (0.6 + 0.4 * size)
-            cover, inside = _tree_shape(x, rise, tall, kind < conifers, grain[0], self.pixel)
+            cover, inside = tree_shape(x, rise, tall, kind < conifers, grain[0], self.pixel)
             crown = self._leaf(kind < conifers, hue) * (0.62 + 0.55 * grain[1] + 0.25 * rise / tall)[:, None]
             crown = torch.where(
                 (rise < 0.16 * tall)[:, None], rgb("4a3626") * (0.7 + 0.6 * grain[1][:, None]), crown
@@ -147,7 +147,7 @@ class Skyline:
             face = torch.where((cover > best)[:, None], self._shade(crown, lit), face)
             best = torch.maximum(best, cover)
         hedge_top = height * (0.16 + 0.10 * grain[0])
-        hedge = _edge(hedge_top - rise, self.pixel)
+        hedge = edge(hedge_top - rise, self.pixel)
         under = self._shade(self.land * 0.55 * (0.6 + 0.8 * grain[1][:, None]), torch.full_like(rise, 0.3))
         face = torch.where((hedge > best)[:, None], under, face)
         return face, torch.maximum(best, hedge)
@@ -170,9 +170,9 @@ class Skyline:
         top = height * (0.25 + 0.75 * size**1.6)
         setback = (style > 0.6) & (u > 0.28)
         top = torch.where(setback, top * 0.82, top)
-        cover = _edge((half - u) * (2 * math.pi / number), self.pixel) * _edge(top - rise, self.pixel)
+        cover = edge((half - u) * (2 * math.pi / number), self.pixel) * edge(top - rise, self.pixel)
         mast = (style < 0.25) & (size > 0.5)
-        pole = _edge(0.010 - u * (2 * math.pi / number), self.pixel) * _edge(top * 1.22 - rise, self.pixel)
+        pole = edge(0.010 - u * (2 * math.pi / number), self.pixel) * edge(top * 1.22 - rise, self.pixel)
         cover = torch.where(mast, torch.maximum(cover, pole), cover)
         wall = mix(rgb("8d8f96"), rgb("b58d76"), hue)
         wall = torch.where((style > 0.5)[:, None], mix(rgb("5d7388"), rgb("c9c4b8"), hue), wall)
@@ -197,18 +197,17 @@ class Skyline:
         return torch.where(glass[:, None], torch.lerp(face, pane, 0.85 * sharp), face)
 
 
-def _edge(depth: Tensor, pixel: float) -> Tensor:
-    """Coverage 0..1 of a pixel whose centre lies `depth` radians inside an edge."""
-    return (depth / pixel + 0.5).clamp(0.0, 1.0)
+def tree_shape(x: Tensor, rise: Tensor, tall: Tensor, conifer: Tensor, grain: Tensor, pixel: float):
+    """(coverage 0..1, how far right of its axis a ray passes, -1..1), both [N], of one tree `tall` high.
 
-
-def _tree_shape(x: Tensor, rise: Tensor, tall: Tensor, conifer: Tensor, grain: Tensor, pixel: float):
-    """Coverage of one tree and how far right of its axis a ray passes (-1..1)."""
+    `x` and `rise` [N] are across and above its foot, in radians as `pixel`, the angle of one pixel; `conifer` [N] says
+    which of the two outlines it has and `grain` [N] in 0..1 frays them.
+    """
     up = rise / tall
     saw = torch.frac(up * 6.0)
     cone = tall * (0.27 * (1.0 - up) + 0.05 * (1.0 - saw)) * (0.8 + 0.4 * grain)
     crown = tall * 0.36 * (1.0 - ((up - 0.62) / 0.40) ** 2).clamp(min=0.0).sqrt() * (0.72 + 0.5 * grain)
     half = torch.where(conifer, torch.where(up > 0.14, cone, 0.0), crown)
     half = torch.where((up < 0.4) & (half < 0.03 * tall), 0.03 * tall, half)
-    cover = _edge(half - x.abs(), pixel) * _edge(tall - rise, pixel)
+    cover = edge(half - x.abs(), pixel) * edge(tall - rise, pixel)
     return cover, (x / half.clamp(min=1e-3)).clamp(-1.0, 1.0)

@@ -16,7 +16,7 @@ from torch import nn
 
 from ...conditioning.text import TextEncoder
 from ...layers.ring import PATCH
-from ...runtime.errors import CheckpointError
+from ...runtime.errors import CheckpointError, InputError
 from ...runtime.weights import check_shapes, load_weights, read_json, read_shapes, weight_files
 from ...schedulers.flow_matching import FlowMatchConfig
 from .config import DiT360Config, read_config
@@ -97,7 +97,12 @@ def load_components(folder: Path, dtype: torch.dtype) -> Components:
         part: read_json(folder / part / "config.json")
         for part in ("transformer", "vae", "text_encoder", "text_encoder_2")
     }
-    _check_configs(folder, configs)
+    try:
+        _check_configs(folder, configs)
+    except TypeError as error:
+        raise CheckpointError(
+            f"{folder} has a config.json with a value of the wrong type ({error})"
+        ) from error
     config = read_config(folder)
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
     parts = _build(folder, configs, dtype)
@@ -199,7 +204,10 @@ def _read_scheduler(path: Path) -> FlowMatchConfig:
     if name != "FlowMatchEulerDiscreteScheduler":
         raise CheckpointError(f"{path} is for {name}, expected FlowMatchEulerDiscreteScheduler: {SOURCE}")
     known = {f.name for f in fields(FlowMatchConfig)}
-    return FlowMatchConfig(**{key: value for key, value in values.items() if key in known})
+    try:
+        return FlowMatchConfig(**{key: value for key, value in values.items() if key in known})
+    except InputError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _read_tokenizer(folder: Path) -> Any:
@@ -217,11 +225,16 @@ def _build(folder: Path, configs: Mapping[str, Mapping[str, Any]], dtype: torch.
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+    kinds = {
+        "transformer": build_transformer,
+        "vae": AutoencoderKL.from_config,
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig.from_dict(config)),
+        "text_encoder_2": lambda config: T5EncoderModel(T5Config.from_dict(config)),
+    }
     with init_empty_weights(include_buffers=False):
-        transformer = build_transformer(configs["transformer"])
-        vae = AutoencoderKL.from_config(dict(configs["vae"]))
-        clip = CLIPTextModel(CLIPTextConfig.from_dict(dict(configs["text_encoder"])))
-        t5 = T5EncoderModel(T5Config.from_dict(dict(configs["text_encoder_2"])))
+        transformer, vae, clip, t5 = (
+            _construct(kind, folder / name / "config.json", configs[name]) for name, kind in kinds.items()
+        )
     half = dtype == torch.float16
 
     def part(name: str, module: nn.Module, stem: str, dtype_of=lambda name: dtype, **names) -> _Part:
@@ -241,6 +254,13 @@ def _build(folder: Path, configs: Mapping[str, Mapping[str, Any]], dtype: torch.
         "text_encoder": part("text_encoder", clip, TRANSFORMERS_STEM, rename=_clip_names(clip)),
         "text_encoder_2": t5_part,
     }
+
+
+def _construct(kind: Callable[[dict], nn.Module], path: Path, config: Mapping[str, Any]) -> nn.Module:
+    try:
+        return kind(dict(config))
+    except Exception as error:  # the libraries raise whatever a contradictory config leads them to
+        raise CheckpointError(f"{path} describes no model that can be built ({error}): {SOURCE}") from error
 
 
 def _rename_t5(name: str) -> str | None:

@@ -15,7 +15,7 @@ from ...conditioning.text import TextCondition
 from ...layers.ring import PATCH, check_padding
 from ...pictures import Panorama
 from ...runtime.errors import InputError, NumericalError
-from ...runtime.placement import Holder, Placement, choose_placement, default_device
+from ...runtime.placement import Holder, Placement, choose_placement, parse_device
 from ...runtime.precision import parse_dtype
 from ...runtime.progress import OnStep
 from ...schedulers.true_cfg import CFGFlowMatchScheduler
@@ -34,7 +34,7 @@ from .inputs import (
 )
 from .lora import FusedLora, parse_lora, read_lora
 from .model import Attention, FluxNetwork, RingGrid, use_attention
-from .sampling import draw_noise, roll_offsets, sample_ring
+from .sampling import draw_noise, lay_noise_levels, roll_offsets, sample_ring
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,11 @@ class DiT360Engine:
     name = "dit360"
 
     def __init__(
-        self, parts: Components, placement: Placement | None = None, folder: Path | None = None
+        self,
+        parts: Components,
+        placement: Placement | str | None = None,
+        folder: Path | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         self.config: DiT360Config = parts.config
         self.folder = folder
@@ -60,7 +64,7 @@ class DiT360Engine:
             "transformer": Holder(transformer=parts.transformer),
             "vae": Holder(vae=parts.vae),
         }
-        self.placement = placement or choose_placement(self.stages)
+        self.placement = choose_placement(self.stages, device, placement)
         self.lora: FusedLora | None = None
         self._preview: PreviewMap | None = None
 
@@ -170,9 +174,7 @@ class DiT360Engine:
             self._preview_map()  # fitted before the transformer moves in, so that previews move nothing
         with self._use("transformer", self._transformer_bytes(noise, condition, choice)) as device:
             grid = RingGrid(*noise.shape[2:], choice.padding, device=device)
-            tokens = grid.rows * grid.columns if choice.mu == "unpadded" else grid.tokens
-            mu = scheduler.mu(tokens) if isinstance(choice.mu, str) else choice.mu
-            scheduler.set_timesteps(choice.steps, mu, choice.grid, sigmas)
+            lay_noise_levels(scheduler, choice, grid, sigmas)
             network = FluxNetwork(self.transformer, grid.ids, condition.text.shape[1])
             positive, negative = bind_conditions(
                 condition, len(noise), choice.guidance, device, self.transformer.dtype
@@ -294,13 +296,11 @@ def load(
     folder = Path(folder).expanduser()
     adapter = None if lora is None else parse_lora(lora)
     weights = None if adapter is None else read_lora(adapter[0])
-    target = torch.device(device) if device is not None else default_device()
+    target = parse_device(device)
     parts = load_components(folder, parse_dtype(dtype, target))
     if attention is not None:
         use_attention(parts.transformer, attention)
     fused = None if weights is None else FusedLora(parts.transformer, weights, adapter[1])
-    engine = DiT360Engine(parts, offload if not isinstance(offload, (str, type(None))) else None, folder)
-    if isinstance(offload, (str, type(None))):
-        engine.placement = choose_placement(engine.stages, target, offload)
+    engine = DiT360Engine(parts, offload, folder, target)
     engine.lora = fused
     return engine

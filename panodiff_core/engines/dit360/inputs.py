@@ -99,9 +99,9 @@ def choose_options(
     options = {name: value for name, value in options.items() if value is not None}
     if latents is not None:
         options["height"], options["width"] = (n * factor for n in latents.shape[2:])
-    elif "height" in options and "width" not in options:
+    elif isinstance(options.get("height"), int) and "width" not in options:
         options["width"] = 2 * options["height"]
-    elif "width" in options and "height" not in options:
+    elif isinstance(options.get("width"), int) and "height" not in options:
         options["height"] = options["width"] // 2
     if sigmas is not None:
         options["steps"] = len([sigma for sigma in sigmas if sigma != 0])

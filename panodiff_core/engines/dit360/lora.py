@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 FILE, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX, DOWN, UP = "transformer.", ".lora_A.weight", ".lora_B.weight"
+PLAIN = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "lora_bias")
+"""Fields of `adapter_config.json` that must be absent or false."""
 LISTED = 4
 
 
@@ -38,8 +40,8 @@ def read_lora(path: str | Path) -> LoraWeights:
     """Read an adapter file, or the folder that holds `adapter_model.safetensors`.
 
     alpha comes from `adapter_config.json` beside the file; without one, alpha / r is 1. Raises
-    CheckpointError for a missing or corrupt file, keys of another format, halves without their other half, or
-    values that are not finite.
+    CheckpointError for a missing or corrupt file, keys of another format, halves without their other half,
+    values that are not finite, or a config that asks for more than plain LoRA (`PLAIN`).
     """
     path = Path(path).expanduser()
     file = path / FILE if path.is_dir() else path
@@ -67,21 +69,27 @@ def read_lora(path: str | Path) -> LoraWeights:
                 f"{file}: {module} has NaN or infinite values: the file is damaged, fetch it again"
             )
         pairs[module] = (down, up)
-    return LoraWeights(file, pairs, _read_scale(file, next(iter(pairs.values()))[0].shape[0]))
+    return LoraWeights(file, pairs, _read_scale(file, {down.shape[0] for down, _ in pairs.values()}))
 
 
-def _read_scale(file: Path, rank: int) -> float:
+def _read_scale(file: Path, ranks: set[int]) -> float:
     config = file.parent / CONFIG
     if not config.is_file():
         return 1.0
     values = read_json(config)
+    for key in PLAIN:
+        if values.get(key):
+            raise CheckpointError(
+                f"{config} sets {key} to {values[key]!r}, which changes how the matrices are applied and is not "
+                "supported: use a plain LoRA"
+            )
     alpha, declared = values.get("lora_alpha"), values.get("r")
-    if not isinstance(alpha, (int, float)) or declared != rank:
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or {declared} != ranks:
         raise CheckpointError(
-            f"{config} says r {declared!r} and lora_alpha {alpha!r}, {file.name} has rank {rank}: "
-            "they do not belong together"
+            f"{config} says r {declared!r} and lora_alpha {alpha!r}, {file.name} has rank "
+            f"{', '.join(map(str, sorted(ranks)))}: they do not belong together"
         )
-    return alpha / rank
+    return alpha / declared
 
 
 class FusedLora:
@@ -109,8 +117,7 @@ class FusedLora:
 
     @torch.no_grad()
     def set_strength(self, strength: float) -> None:
-        """Fuse anew from the originals; 0 restores them. Raises InputError unless `strength` lies within ±10.
-        """
+        """Fuse anew from the originals; 0 restores them. Raises InputError unless `strength` lies within ±10."""
         if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not abs(strength) <= 10.0:
             raise InputError(f"the LoRA's strength must be a number from -10 to 10, got {strength!r}")
         factor = strength * self.weights.scale

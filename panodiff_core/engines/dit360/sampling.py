@@ -7,7 +7,7 @@ each call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ...layers.ring import pack, unpack
 from ...runtime.errors import NumericalError
 from ...runtime.progress import OnStep, Step
 from ...schedulers.flow_matching import FlowMatchScheduler
+from .config import SamplingOptions
 from .model import RingGrid
 
 Predict = Callable[[Tensor, float], Tensor]
@@ -59,6 +60,18 @@ def sample_ring(
             on_step(Step(index + 1, scheduler.steps, after, view(state), denoised))
     watch.finish()
     return view(state)
+
+
+def lay_noise_levels(
+    scheduler: FlowMatchScheduler, options: SamplingOptions, grid: RingGrid, sigmas: Sequence[float] | None
+) -> None:
+    """Set the noise levels that `options` ask for; `sigmas` replaces their steps and grid, and is shifted too.
+
+    The shift follows the tokens that enter the network, with or without the padding columns, or is a number.
+    """
+    tokens = grid.rows * grid.columns if options.mu == "unpadded" else grid.tokens
+    mu = scheduler.mu(tokens) if isinstance(options.mu, str) else options.mu
+    scheduler.set_timesteps(options.steps, mu, options.grid, sigmas)
 
 
 def _rolled(predict: Predict, grid: RingGrid, offset: int) -> Predict:
