@@ -6,12 +6,12 @@ import argparse
 import logging
 
 from ..training.arguments import add_loop_arguments, loop_config
-from ..training.recipes import dit, dit_latents, text, vae, worlds_cache
+from ..training.recipes import dit, dit_latents, reader, round_trips, text, vae, worlds_cache
 
 log = logging.getLogger(__name__)
 
-PREPARATIONS = (worlds_cache, dit_latents)
-RECIPES = (vae, text, dit)
+PREPARATIONS = (worlds_cache, round_trips, dit_latents)
+RECIPES = (vae, text, dit, reader)
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         return module.run(args)
     from ..training.loop import Trainer
 
-    trainer = Trainer(module.build(args), loop_config(args))
+    config = loop_config(args)  # first, so that a mistyped option is told before anything is loaded
+    trainer = Trainer(module.build(args), config)
     done = trainer.run()
     if args.export is not None:
         trainer.export(args.export)

@@ -78,7 +78,7 @@ class TextEncoder:
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """CLIP ids [B, L₁] and T5 ids [B, L₂], int64, padded and cut to `model_max_length`."""
-        return _token_ids(self.tokenizer, prompts), _token_ids(self.tokenizer_2, prompts)
+        return token_ids(self.tokenizer, prompts), token_ids(self.tokenizer_2, prompts)
 
     def encode(
         self, prompts: Sequence[str], device: torch.device | str | None = None
@@ -120,7 +120,7 @@ def encode_clip(clip: nn.Module, ids: Tensor, eos_token_id: int) -> Tensor:
     return hidden[torch.arange(len(ids), device=ids.device), first]
 
 
-def _token_ids(tokenizer: Any, prompts: Sequence[str]) -> Tensor:
+def token_ids(tokenizer: Any, prompts: Sequence[str]) -> Tensor:
     encoded = tokenizer(
         list(prompts),
         padding="max_length",

@@ -1,0 +1,37 @@
+"""The list of nodes that ComfyUI asks for at start."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import ComfyExtension, io
+
+from .cubemap import ConvertCubemapToPanorama, ConvertPanoramaToCubemap
+from .decode import DecodePanorama
+from .encode import EncodePrompt
+from .load import LoadDiT360
+from .perspective import ExtractPerspective
+from .rotate import RotatePanorama
+from .sample import SampleDiT360
+from .save import SavePanorama
+from .seam import ReportSeam
+from .view import ViewPanorama
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadDiT360,
+    EncodePrompt,
+    SampleDiT360,
+    DecodePanorama,
+    ReportSeam,
+    RotatePanorama,
+    ConvertPanoramaToCubemap,
+    ConvertCubemapToPanorama,
+    ExtractPerspective,
+    SavePanorama,
+    ViewPanorama,
+)
+
+
+class PanoDiffExtension(ComfyExtension):
+    """Registers every node of the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return list(NODES)

@@ -1,0 +1,81 @@
+"""Load DiT360."""
+
+from __future__ import annotations
+
+import torch
+from comfy import model_management
+from comfy_api.v0_0_2 import io
+
+from ..panodiff_core import load
+from .attention import comfy_attention
+from .models import BUNDLED, NO_LORA, lora_choices, lora_path, model_choices, model_path
+from .placement import ComfyPlacement
+from .schema import ADVANCED, Engine, node_schema
+
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class LoadDiT360(io.ComfyNode):
+    """Model folder -> engine. Weights move later, stage by stage, through ComfyUI's model management."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            node_id="PanoDiff_LoadDiT360",
+            display_name="Load DiT360",
+            category="PanoDiff/Load",
+            description="Loads the DiT360 text-to-panorama engine: the bundled small model or a diffusers folder.",
+            search_aliases=("load panorama model", "FLUX panorama"),
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=model_choices(),
+                    default=BUNDLED,
+                    tooltip="The small model that comes with PanoDiff, or a folder in diffusers layout (FLUX.1-dev and "
+                    "its kin) from ComfyUI's models/diffusers or models/diffusion_models.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPES),
+                    default="auto",
+                    tooltip="Number type of the weights. auto: bfloat16 (or float16) on a GPU, float32 on a CPU.",
+                ),
+                io.Combo.Input(
+                    "lora",
+                    options=lora_choices(),
+                    default=NO_LORA,
+                    optional=True,
+                    extra_dict=ADVANCED,
+                    tooltip="A LoRA from ComfyUI's models/loras for the transformer, such as DiT360's own for "
+                    "FLUX.1-dev. The bundled model needs none.",
+                ),
+                io.Float.Input(
+                    "lora_strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    optional=True,
+                    extra_dict=ADVANCED,
+                    tooltip="How much of the LoRA is added. 1 is what it was trained for.",
+                ),
+            ],
+            outputs=[
+                Engine.Output("engine", display_name="engine", tooltip="For Encode, Sample and Decode.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: str, dtype: str, lora: str = NO_LORA, lora_strength: float = 1.0
+    ) -> io.NodeOutput:
+        engine = load(
+            "dit360",
+            model_path(model),
+            dtype=DTYPES[dtype],
+            device=model_management.get_torch_device(),
+            offload=ComfyPlacement(),
+            attention=comfy_attention,
+            lora=None if lora == NO_LORA else (lora_path(lora), lora_strength),
+        )
+        return io.NodeOutput(engine)

@@ -1,0 +1,57 @@
+"""ComfyUI's IMAGE (B×H×W×C, float16 or float32) to the core's pictures (B×C×H×W, float32) and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from comfy import model_management
+from torch import Tensor
+
+from ..panodiff_core.runtime.errors import InputError
+
+WORKING_COPIES = 12
+"""Memory that a reprojection is given room for, in float32 copies of the picture: grids, borders and the result."""
+
+
+def to_core(image: Tensor) -> Tensor:
+    """[B,H,W,C] of any float type -> [B,C,H,W] float32 on the same device."""
+    return image.movedim(-1, 1).to(torch.float32)
+
+
+def to_rgb(image: Tensor) -> Tensor:
+    """[B,H,W,1, 3 or 4] -> [B,3,H,W] float32: grey becomes three equal channels, alpha is left out."""
+    pixels = to_core(image)
+    return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels[:, :3]
+
+
+def to_comfy(pixels: Tensor) -> Tensor:
+    """[B,C,H,W] -> [B,H,W,C] in 0..1 on the device and in the type in which this ComfyUI passes pictures."""
+    dtype = getattr(model_management, "intermediate_dtype", lambda: torch.float32)()
+    device = model_management.intermediate_device()
+    return pixels.clamp(0.0, 1.0).movedim(1, -1).to(device=device, dtype=dtype).contiguous()
+
+
+def require_panorama(image: Tensor) -> None:
+    """Raises `InputError` unless `image` [B,H,W,C] is twice as wide as high."""
+    height, width = image.shape[1], image.shape[2]
+    if width != 2 * height:
+        raise InputError(
+            f"an equirectangular panorama is twice as wide as high; this picture is {width} x {height}. "
+            f"Crop or resize it to {2 * height} x {height} or to {width} x {width // 2}."
+        )
+
+
+def map_pictures(pictures: Iterable[Tensor], work: Callable[[Tensor], Tensor]) -> Tensor:
+    """`work` on one float32 picture at a time, on ComfyUI's compute device; the results [B,...] on its intermediate one.
+
+    One at a time, so that a batch of large panoramas needs the memory of one, and Cancel acts between two.
+    """
+    device = model_management.get_torch_device()
+    done = []
+    for picture in pictures:
+        model_management.throw_exception_if_processing_interrupted()
+        if device.type != "cpu":
+            model_management.free_memory(WORKING_COPIES * 4 * picture.numel(), device)
+        done.append(to_comfy(work(to_core(picture).to(device))))
+    return torch.cat(done)

@@ -1,0 +1,1 @@
+"""Training: one loop for every engine, and one recipe for each model that PanoDiff ships."""

@@ -1,0 +1,1 @@
+"""One recipe per model. Each module has NAME, HELP, DEFAULTS, add_arguments(parser) and build(args)."""

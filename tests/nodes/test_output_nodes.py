@@ -1,0 +1,91 @@
+"""Seam Report, Save Panorama and View Panorama: figures, files, and what the browser is told."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+pytestmark = pytest.mark.comfyui
+
+
+def saved_file(base, entry: dict):
+    return base / entry["type"] / entry["subfolder"] / entry["filename"]
+
+
+def test_report_has_numbers_and_text(node_classes, panorama) -> None:
+    node = node_classes["PanoDiff_ReportSeam"]
+    output = node.execute(panorama=panorama)
+    names = [item.id for item in node.GET_SCHEMA().outputs]
+    values = dict(zip(names, output.result, strict=True))
+    assert all(isinstance(values[name], float) for name in names[1:])
+    assert 0.7 < values["ratio_1"] < 1.3
+    cut = panorama.clone()
+    cut[:, :, 32:] *= 0.5
+    assert node.execute(panorama=cut).result[names.index("ratio_1")] > 5
+    assert output.ui.as_dict()["text"] == (values["report"],) and "Seam ratio" in values["report"]
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp")])
+def test_saved_file_is_a_panorama(node_classes, comfyui, panorama, format, suffix) -> None:
+    from panodiff_core.io.images import load_image, read_gpano
+
+    node = node_classes["PanoDiff_SavePanorama"]
+    output = node.execute(
+        panorama=panorama, filename_prefix=f"some/{format}", format=format, heading_deg=90.0
+    )
+    (entry,) = output.ui.as_dict()["images"]
+    path = saved_file(comfyui, entry)
+    assert path.suffix == suffix and entry["subfolder"] == "some"
+    tags = read_gpano(path)
+    assert tags["ProjectionType"] == "equirectangular" and tags["FullPanoWidthPixels"] == 64
+    assert tags["PoseHeadingDegrees"] == 90.0
+    difference = (load_image(path)[0].permute(1, 2, 0) - panorama[0]).abs()
+    assert difference.mean() < (0.002 if format == "png" else 0.02)
+
+
+def test_batch_is_saved_one_by_one_and_nothing_is_overwritten(node_classes, comfyui, panorama) -> None:
+    node = node_classes["PanoDiff_SavePanorama"]
+    batch = torch.cat([panorama, 1 - panorama])
+    names = []
+    for _ in range(2):
+        output = node.execute(panorama=batch, filename_prefix="batch", format="png")
+        names += [entry["filename"] for entry in output.ui.as_dict()["images"]]
+    assert len(set(names)) == 4 and all((comfyui / "output" / name).is_file() for name in names)
+
+
+def test_workflow_is_inside_unless_the_server_forbids_it(extension, monkeypatch) -> None:
+    from comfy.cli_args import args
+    from custom_nodes_PanoDiff_x_1.nodes.save import workflow_texts
+
+    hidden = SimpleNamespace(prompt={"1": {"class_type": "x"}}, extra_pnginfo={"workflow": {"nodes": []}})
+    texts = workflow_texts(hidden)
+    assert json.loads(texts["prompt"]) == hidden.prompt and json.loads(texts["workflow"]) == {"nodes": []}
+    monkeypatch.setattr(args, "disable_metadata", True)
+    assert workflow_texts(hidden) == {}
+
+
+@pytest.mark.parametrize("prefix", ["../outside", "/tmp/outside", "a/../../outside"])
+def test_files_stay_below_the_output_folder(node_classes, panorama, prefix) -> None:
+    with pytest.raises(Exception, match="outside the output folder"):
+        node_classes["PanoDiff_SavePanorama"].execute(panorama=panorama, filename_prefix=prefix, format="png")
+
+
+def test_viewer_gets_names_not_pictures(node_classes, comfyui, panorama) -> None:
+    batch = torch.cat([panorama, 1 - panorama])
+    output = node_classes["PanoDiff_ViewPanorama"].execute(panorama=batch)
+    shown = output.ui["panodiff_panorama"]
+    assert len(shown) == 2 and len(json.dumps(output.ui)) < 500
+    for entry, picture in zip(shown, batch, strict=True):
+        assert (entry["width"], entry["height"], entry["type"]) == (64, 32, "temp")
+        with Image.open(saved_file(comfyui, entry)) as image:
+            pixel = torch.tensor(image.getpixel((5, 7))) / 255
+        assert torch.allclose(pixel, picture[7, 5], atol=0.003)
+
+
+def test_viewer_takes_other_proportions(node_classes) -> None:
+    output = node_classes["PanoDiff_ViewPanorama"].execute(panorama=torch.zeros(1, 20, 30, 1))
+    assert output.ui["panodiff_panorama"][0]["width"] == 30

@@ -1,0 +1,115 @@
+"""Weights move through ComfyUI's model management alone, stage by stage, and leave when the engine goes."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+pytestmark = pytest.mark.comfyui
+
+
+class ReadOnlyDevice(nn.Module):
+    """Like a diffusers or transformers module: `device` cannot be set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.scale = nn.Parameter(torch.ones(3))  # a weight beside submodules, as in norms of such models
+
+    @property
+    def device(self) -> torch.device:
+        return self.layer.weight.device
+
+
+@pytest.fixture
+def placement(extension):
+    from custom_nodes_PanoDiff_x_1.nodes.placement import ComfyPlacement
+
+    return ComfyPlacement()
+
+
+@pytest.fixture
+def calls(comfyui, monkeypatch) -> list:
+    """What is asked of `load_models_gpu`, which still does its work."""
+    from comfy import model_management
+
+    seen, original = [], model_management.load_models_gpu
+
+    def record(models, *args, **options):
+        seen.append((models, options))
+        return original(models, *args, **options)
+
+    monkeypatch.setattr(model_management, "load_models_gpu", record)
+    return seen
+
+
+def test_a_stage_is_loaded_whole_with_its_estimate(placement, calls) -> None:
+    module = ReadOnlyDevice()
+    with placement.use("transformer", module, 12345) as device:
+        assert device == torch.device("cpu") and module.layer.weight.device.type == "cpu"
+    ((patcher,), options) = calls[0]
+    assert options == {"memory_required": 12345, "force_full_load": True}
+    assert patcher.model is not module and next(iter(patcher.model.parameters())) is next(module.parameters())
+
+
+def test_one_patcher_per_module(placement, calls) -> None:
+    first, second = ReadOnlyDevice(), ReadOnlyDevice()
+    for module in (first, second, first):
+        with placement.use("vae", module):
+            pass
+    patchers = [models[0] for models, _ in calls]
+    assert patchers[0] is patchers[2] and patchers[0] is not patchers[1]
+
+
+def test_stages_follow_the_users_devices(placement, monkeypatch) -> None:
+    from comfy import model_management
+    from custom_nodes_PanoDiff_x_1.nodes.placement import stage_devices
+
+    names = ("text_encoder_device", "text_encoder_offload_device", "vae_device", "vae_offload_device")
+    for index, name in enumerate((*names, "get_torch_device", "unet_offload_device")):
+        monkeypatch.setattr(model_management, name, lambda index=index: torch.device("meta", index))
+    expected = {"text_encoders": (0, 1), "vae": (2, 3), "transformer": (4, 5)}
+    assert {stage: tuple(d.index for d in stage_devices(stage)) for stage in expected} == expected
+
+
+def test_weights_left_behind_are_an_error(placement, monkeypatch) -> None:
+    from comfy import model_management
+    from custom_nodes_PanoDiff_x_1.panodiff_core.runtime.errors import MemoryLimitError
+
+    monkeypatch.setattr(model_management, "load_models_gpu", lambda *a, **k: None)
+    monkeypatch.setattr(model_management, "get_torch_device", lambda: torch.device("meta"))
+    with (
+        pytest.raises(MemoryLimitError, match="transformer weights outside meta"),
+        placement.use("transformer", ReadOnlyDevice()),
+    ):
+        pass
+
+
+def test_nothing_keeps_an_engine_alive(extension, calls) -> None:
+    from comfy import model_management
+    from custom_nodes_PanoDiff_x_1.nodes.placement import ComfyPlacement
+
+    placement, module = ComfyPlacement(), ReadOnlyDevice()
+    with placement.use("transformer", module):
+        pass
+    calls.clear()
+    gone = weakref.ref(module)
+    del placement, module
+    gc.collect()
+    model_management.cleanup_models()
+    assert gone() is None
+
+
+def test_attention_is_comfyuis_and_agrees_with_torch(extension, monkeypatch) -> None:
+    from comfy.cli_args import args
+    from custom_nodes_PanoDiff_x_1.nodes.attention import comfy_attention
+
+    q, k, v = torch.randn(3, 2, 3, 40, 16, generator=torch.Generator().manual_seed(0)).unbind(0)
+    expected = nn.functional.scaled_dot_product_attention(q, k, v)
+    assert torch.allclose(comfy_attention(q, k, v), expected, atol=1e-5)
+    monkeypatch.setattr(args, "use_split_cross_attention", True)
+    assert torch.allclose(comfy_attention(q, k, v), expected, atol=1e-5)

@@ -1,0 +1,198 @@
+"""The template in the real frontend: loaded, run, looked around in. In LiteGraph and in Nodes 2.0.
+
+Set PANODIFF_SCREENSHOTS to a folder to keep the screenshots.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import chromium_path
+from tests.server.comfy_server import PACK
+from tests.server.conftest import TEMPLATES, TINY
+
+pytestmark = [pytest.mark.comfyui, pytest.mark.browser]
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--no-first-run",
+]
+FRONTENDS = {"litegraph": False, "nodes_2": True}
+# A word of its own for each: the server sends a node's text when the node runs, not when its result is cached.
+UNKNOWN_WORDS = {"litegraph": "zeppelin", "nodes_2": "dirigible"}
+WAIT_MS = 120_000
+
+LISTEN = """() => {
+  window.seen = {progress: [], previews: 0, errors: [], done: 0};
+  const api = window.app.api ?? window.comfyAPI.api.api;
+  api.addEventListener("progress", ({detail}) => window.seen.progress.push([detail.value, detail.max]));
+  api.addEventListener("b_preview", () => window.seen.previews++);
+  api.addEventListener("b_preview_with_metadata", () => window.seen.previews++);
+  api.addEventListener("execution_success", () => window.seen.done++);
+  api.addEventListener("execution_error", ({detail}) => window.seen.errors.push(detail.exception_message));
+}"""
+LOAD = """async (address) => {
+  const workflow = await (await fetch(address)).json();
+  await window.app.loadGraphData(workflow);
+  const known = window.LiteGraph.registered_node_types;
+  return workflow.nodes.map(node => node.type).filter(type => !(type in known));
+}"""
+SHOW_ALL = """() => {
+  Object.assign(window.app.canvas.ds, {scale: 0.68, offset: [130, 130]});
+  window.app.canvas.setDirty(true, true);
+}"""
+USE_TINY = """([name, word]) => {
+  const find = type => window.app.graph.nodes.find(node => node.type === type);
+  const set = (node, widget, value) => { node.widgets.find(w => w.name === widget).value = value; };
+  set(find("PanoDiff_LoadDiT360"), "model", name);
+  set(find("PanoDiff_EncodePrompt"), "prompt", `a calm ${word} at sunset`);
+  set(find("PanoDiff_SampleDiT360"), "seed", Math.floor(Math.random() * 1e9));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module", params=FRONTENDS)
+def page(request, server, browser) -> Iterator:
+    """The frontend with the template loaded; its script errors fail the test."""
+    server.post(
+        "/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": FRONTENDS[request.param]}
+    )
+    page = browser.new_page(viewport={"width": 1900, "height": 1100})
+    problems: list[str] = []
+    page.on("pageerror", lambda problem: problems.append(str(problem)))
+    page.goto(server.address)
+    page.wait_for_function("window.app?.extensionManager && window.app?.graph?.nodes", timeout=WAIT_MS)
+    page.wait_for_timeout(2000)  # the frontend opens its own first workflow late
+    page.evaluate(LISTEN)
+    missing = page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{TEMPLATES[0].name}")
+    page.evaluate(SHOW_ALL)
+    page.wait_for_selector(".pd360", state="attached", timeout=WAIT_MS)
+    page.wait_for_timeout(500)
+    page.name, page.missing = request.param, missing
+    yield page
+    ours = [problem for problem in problems if "panodiff" in problem.lower() or PACK in problem]
+    page.close()
+    assert not ours
+
+
+def photograph(page, name: str) -> Image.Image:
+    """A screenshot of the whole page; kept where PANODIFF_SCREENSHOTS says."""
+    shot = page.screenshot()
+    folder = os.environ.get("PANODIFF_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{page.name}_{name}.png").write_bytes(shot)
+    return Image.open(io.BytesIO(shot))
+
+
+def picture_of(page, locator) -> torch.Tensor:
+    """The middle of an element as [3,h,w] in 0..1, without the frame and the buttons along its lower edge."""
+    box = locator.bounding_box()
+    clip = {"x": box["x"] + 4, "y": box["y"] + 4, "width": box["width"] - 8, "height": 0.75 * box["height"]}
+    image = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return flat.view(image.height, image.width, 3).permute(2, 0, 1) / 255
+
+
+def run(page) -> None:
+    """Queues the workflow and waits for its end, by the frontend's own events."""
+    page.evaluate("() => { window.seen.done = 0; window.app.queuePrompt(0); }")
+    page.wait_for_function("window.seen.done > 0 || window.seen.errors.length > 0", timeout=WAIT_MS)
+
+
+def wait_until(page, condition: Callable[[], bool]) -> None:
+    """Tries `condition` until it holds; what the browser draws, it draws when it can."""
+    for _ in range(120):
+        if condition():
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError(f"it never came true: {condition.__doc__}")
+
+
+def test_template_loads_runs_and_turns(page, server) -> None:
+    photograph(page, "loaded")
+    assert page.missing == []
+    assert page.evaluate("window.app.graph.nodes.every(node => !node.has_errors)")
+
+    page.evaluate(USE_TINY, [TINY, UNKNOWN_WORDS[page.name]])
+    run(page)
+    page.wait_for_selector(".pd360-has-picture", state="attached", timeout=WAIT_MS)
+    seen = page.evaluate("window.seen")
+    assert not seen["errors"]
+    assert seen["progress"][-1][0] == seen["progress"][-1][1] and seen["previews"] > 0
+    viewer = page.locator(".pd360")
+
+    def texts_are_shown() -> bool:
+        """Unknown words and the seam report stand on their nodes."""
+        texts = " ".join(page.locator(".pd360-text").all_text_contents())
+        return UNKNOWN_WORDS[page.name] in texts and "Seam ratio" in texts
+
+    def view_is_right() -> bool:
+        """The viewer shows what the core takes out of the same file."""
+        return agrees_with_core(page, server, viewer)
+
+    wait_until(page, texts_are_shown)
+    wait_until(page, view_is_right)
+    photograph(page, "ran")
+    box = viewer.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 160, y + 20, steps=8)
+    page.mouse.up()
+    wait_until(page, lambda: not agrees_with_core(page, server, viewer))
+    photograph(page, "turned")
+
+
+def agrees_with_core(page, server, viewer) -> bool:
+    """Whether the viewer shows what the core takes out of the same file, looking forward and 90° wide."""
+    from panodiff_core.geometry import equirect_to_perspective
+    from panodiff_core.io.images import load_image
+
+    entry = page.evaluate(
+        "window.app.graph.nodes.find(n => n.type === 'PanoDiff_ViewPanorama').properties.panodiff_panorama"
+    )["panodiff_panorama"][0]
+    panorama = load_image(server.base / entry["type"] / entry["subfolder"] / entry["filename"])
+    box = viewer.bounding_box()
+    height, width = round(box["height"]), round(box["width"])
+    expected = equirect_to_perspective(panorama, height, width, fov_deg=90.0)[0]
+    shown = picture_of(page, viewer)
+    expected = expected[:, 4 : 4 + shown.shape[1], 4 : 4 + shown.shape[2]]
+    shown = shown[:, : expected.shape[1], : expected.shape[2]]
+    both = torch.stack([shown.flatten(), expected.flatten()])
+    return bool((shown - expected).abs().mean() < 0.04 and torch.corrcoef(both)[0, 1] > 0.97)
+
+
+def test_second_run_is_cached_and_still_shows(page) -> None:
+    page.evaluate(USE_TINY, [TINY, UNKNOWN_WORDS[page.name]])
+    run(page)
+    page.evaluate("window.seen.progress.length = 0")
+    run(page)
+    assert page.evaluate("window.seen.progress.length") == 0
+    assert page.locator(".pd360-has-picture").count() == 1
+
+
+def test_help_and_names_reach_the_user(page) -> None:
+    node = "window.app.graph.nodes.find(n => n.type === 'PanoDiff_SampleDiT360')"
+    assert page.evaluate(f"{node}.title") == "Sample DiT360"
+    definition = page.evaluate(f"{node}.constructor.nodeData.input.required.width[1].tooltip")
+    assert "twice the height" in definition
