@@ -1,6 +1,6 @@
 """Runs every template in a real ComfyUI and keeps what it saved as the template's picture.
 
-    COMFYUI_PATH=… python -m tests.server.make_thumbnails
+COMFYUI_PATH=… python -m tests.server.make_thumbnails
 """
 
 from __future__ import annotations
