@@ -98,8 +98,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
     return tensors, meta
 
 
+EXPORTED = "diffusion_pytorch_model.safetensors"
+"""The file that diffusers writes a model's weights to."""
+
+
 def load_weights(path: Path, module: torch.nn.Module) -> None:
-    """Fill `module` from earlier weights: a run folder (its newest checkpoint's average), a checkpoint or a file.
+    """Fill `module` from earlier weights: a run folder (its newest checkpoint's average), a checkpoint, a file, or an
+    exported model folder, whose `transformer/` or `vae/` fills the part of that name.
 
     Raises CheckpointError with missing, unexpected and differently shaped names if they do not fit.
     """
@@ -107,7 +112,12 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
         checkpoints = list_checkpoints(path)
         path = checkpoints[-1] if checkpoints else path
         average, plain = path / "ema.safetensors", path / "model.safetensors"
-        path = average if average.is_file() else plain
+        exported = [path / name / EXPORTED for name, _ in module.named_children()]
+        part = next((file for file in exported if file.is_file()), None)
+        if part is not None:
+            module, path = getattr(module, part.parent.name), part
+        else:
+            path = average if average.is_file() else plain
     if not path.is_file():
         raise CheckpointError(f"no weights found at {path}")
     try:

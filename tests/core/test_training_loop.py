@@ -373,3 +373,21 @@ def test_config_refuses_nonsense(tmp_path):
         with pytest.raises(InputError, match=option):
             config(tmp_path, **changes)
     config(tmp_path, picture_every=0, minutes=0.5, workers=0, final_lr_ratio=1.0)
+
+
+def test_an_exported_model_folder_continues_training(tmp_path):
+    from safetensors.torch import save_file
+
+    from panodiff_core.training.checkpoint import EXPORTED, load_weights
+
+    module = torch.nn.Module()
+    module.transformer = torch.nn.Linear(3, 2)
+    wanted = {"weight": torch.arange(6.0).reshape(2, 3).bfloat16(), "bias": torch.tensor([7.0, 8.0])}
+    (tmp_path / "transformer").mkdir()
+    save_file(wanted, tmp_path / "transformer" / EXPORTED)
+    load_weights(tmp_path, module)
+    assert torch.equal(module.transformer.weight, wanted["weight"].float())
+    assert (
+        torch.equal(module.transformer.bias, wanted["bias"])
+        and module.transformer.weight.dtype == torch.float32
+    )
