@@ -5,7 +5,9 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 from .pictures import to_comfy
-from .schema import Engine, Latents, node_schema
+from .schema import ADVANCED, MODEL_DEFAULT, Engine, Latents, node_schema
+
+_SWITCH = {MODEL_DEFAULT: None, "on": True, "off": False}
 
 
 class DecodePanorama(io.ComfyNode):
@@ -24,6 +26,15 @@ class DecodePanorama(io.ComfyNode):
                     "engine", tooltip="The engine that made the latents; its autoencoder decodes them."
                 ),
                 Latents.Input("latents", tooltip="From a Sample node."),
+                io.Combo.Input(
+                    "polar_filter",
+                    options=list(_SWITCH),
+                    default=MODEL_DEFAULT,
+                    optional=True,
+                    extra_dict=ADVANCED,
+                    tooltip="Smooths the rows near zenith and nadir along the ring, so that nothing pinches when you "
+                    "look straight up or down. Rows nearer to the horizon stay as they are.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -33,5 +44,6 @@ class DecodePanorama(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, engine, latents) -> io.NodeOutput:
-        return io.NodeOutput(to_comfy(engine.decode(latents).to_equirect().pixels))
+    def execute(cls, engine, latents, polar_filter=MODEL_DEFAULT) -> io.NodeOutput:
+        picture = engine.decode(latents, polar_filter=_SWITCH[polar_filter])
+        return io.NodeOutput(to_comfy(picture.to_equirect().pixels))

@@ -12,10 +12,9 @@ from ..panodiff_core.io.images import to_bytes_image
 from ..panodiff_core.runtime.errors import InputError
 from ..panodiff_core.runtime.progress import Step
 from ..panodiff_core.schedulers.flow_matching import GRIDS, SOLVERS
-from .schema import ADVANCED, Condition, Engine, Latents, node_schema
+from .schema import ADVANCED, MODEL_DEFAULT, Condition, Engine, Latents, node_schema
 
 PREVIEW_PIXELS = 512
-MODEL_DEFAULT = "model default"
 MAX_WIDTH = 16384
 
 

@@ -21,6 +21,9 @@ SEARCH_ALIASES = ("360", "equirectangular", "panorama", "HDRI", "skybox", "VR", 
 ADVANCED = {"advanced": True}
 """As `extra_dict` of a rarely used input: newer front ends fold it away, older ones ignore it."""
 
+MODEL_DEFAULT = "model default"
+"""The choice of a Combo that leaves a setting to the model."""
+
 
 def node_schema(*, search_aliases: tuple[str, ...] = (), **fields: Any) -> io.Schema:
     """An `io.Schema` with only the fields that the running ComfyUI knows (0.8 has no search aliases, for one)."""

@@ -30,6 +30,7 @@ from .cubemap import (
 )
 from .grids import GridCacheInfo, clear_grid_cache, grid_cache_info, set_grid_cache_limit
 from .perspective import perspective_directions, perspective_pixels
+from .polar_filter import polar_filter
 from .reproject import (
     cubemap_to_equirect,
     cubemap_to_perspective,
@@ -87,6 +88,7 @@ __all__ = [
     "perspective_pixels",
     "perspective_to_cubemap",
     "perspective_to_equirect",
+    "polar_filter",
     "pose_angles",
     "pose_matrix",
     "rotate_cubemap",

@@ -271,7 +271,9 @@ def test_settings(tmp_path):
     path = tmp_path / "panodiff.json"
     path.write_text('{"panodiff": 1, "kind": "small", "defaults": {"steps": 12, "roll": "alternate"}}')
     small = SamplingOptions(steps=12, roll="alternate", prompt_prefix="")
-    assert read_config(tmp_path) == DiT360Config("small", small)
+    assert read_config(tmp_path) == DiT360Config("small", polar_filter=False, defaults=small)
+    path.write_text('{"panodiff": 1, "polar_filter": true}')
+    assert read_config(tmp_path) == DiT360Config("flux", polar_filter=True)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +282,7 @@ def test_settings(tmp_path):
         ('{"panodiff": 2}', '"panodiff" is 2, this version reads 1'),
         ('{"panodiff": 1, "stpes": 3}', "unknown key 'stpes'"),
         ('{"panodiff": 1, "kind": "huge"}', '"kind" must be "flux" or "small"'),
+        ('{"panodiff": 1, "polar_filter": 1}', '"polar_filter" must be true or false, got 1'),
         ('{"panodiff": 1, "defaults": {"stpes": 3}}', "unknown option 'stpes'"),
         ('{"panodiff": 1, "defaults": {"steps": "many"}}', "steps must be a whole number"),
         ('{"panodiff": 1, "defaults": 3}', '"defaults" must be an object'),

@@ -244,3 +244,23 @@ def test_wrong_pictures(tiny_engine):
         tiny_engine.encode_image(torch.zeros(1, 3, 60, 128))
     with pytest.raises(pano.InputError, match="even height and width"):
         tiny_engine.decode(torch.zeros(1, 16, 3, 8))
+
+
+def test_decode_calms_the_poles_when_asked_or_configured(tiny_engine):
+    from dataclasses import replace
+
+    from panodiff_core.geometry import polar_filter
+
+    latents = torch.randn(2, 16, 8, 16, generator=torch.Generator().manual_seed(4))
+    plain = tiny_engine.decode(latents).pixels
+    assert torch.equal(plain, tiny_engine.decode(latents, polar_filter=False).pixels)
+    calm = tiny_engine.decode(latents, polar_filter=True).pixels
+    assert torch.equal(calm, polar_filter(plain).clamp(0.0, 1.0))
+    assert (calm[:, :, 0] - plain[:, :, 0]).abs().max() > 0.01
+    usual = tiny_engine.config
+    try:
+        tiny_engine.config = replace(usual, polar_filter=True)
+        assert torch.equal(tiny_engine.decode(latents).pixels, calm)
+        assert torch.equal(tiny_engine.decode(latents, polar_filter=False).pixels, plain)
+    finally:
+        tiny_engine.config = usual

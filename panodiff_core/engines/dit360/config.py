@@ -87,26 +87,30 @@ class SamplingOptions:
 class DiT360Config:
     """What a model folder says about itself beside its weights.
 
-    `kind` is "flux" for real FLUX.1-dev weights and "small" for our model on rendered worlds.
+    `kind` is "flux" for real FLUX.1-dev weights and "small" for our model on rendered worlds. `polar_filter` is
+    whether `decode` calms the poles when it is not told (`geometry.polar_filter`); the reference does not.
     """
 
     kind: str = "flux"
+    polar_filter: bool = False
     defaults: SamplingOptions = field(default_factory=SamplingOptions)
 
 
 def read_config(folder: Path) -> DiT360Config:
     """The folder's `panodiff.json`, or the defaults of DiT360 where there is none.
 
-    Format: {"panodiff": 1, "kind": "small", "defaults": {any field of `SamplingOptions`}}.
+    Format: {"panodiff": 1, "kind": "small", "polar_filter": true, "defaults": {any field of `SamplingOptions`}}.
     Raises CheckpointError naming the file and the key for an unknown version, key or value.
     """
     path = folder / SETTINGS_FILE
     if not path.is_file():
         return DiT360Config()
     settings = read_json(path)
-    unknown = sorted(settings.keys() - {"panodiff", "kind", "defaults"})
+    unknown = sorted(settings.keys() - {"panodiff", "kind", "polar_filter", "defaults"})
     if unknown:
-        raise CheckpointError(f"{path}: unknown key {unknown[0]!r}; it may hold panodiff, kind and defaults")
+        raise CheckpointError(
+            f"{path}: unknown key {unknown[0]!r}; it may hold panodiff, kind, polar_filter and defaults"
+        )
     if settings.get("panodiff") != SETTINGS_VERSION:
         raise CheckpointError(
             f'{path}: "panodiff" is {settings.get("panodiff")!r}, this version reads {SETTINGS_VERSION}: '
@@ -117,9 +121,12 @@ def read_config(folder: Path) -> DiT360Config:
         raise CheckpointError(f'{path}: "kind" must be "flux" or "small", got {kind!r}')
     if not isinstance(defaults, dict):
         raise CheckpointError(f'{path}: "defaults" must be an object')
+    calm = settings.get("polar_filter", False)
+    if not isinstance(calm, bool):
+        raise CheckpointError(f'{path}: "polar_filter" must be true or false, got {calm!r}')
     base = SamplingOptions(prompt_prefix="") if kind == "small" else SamplingOptions()
     try:
-        return DiT360Config(kind=kind, defaults=base.changed(**defaults))
+        return DiT360Config(kind=kind, polar_filter=calm, defaults=base.changed(**defaults))
     except InputError as error:
         raise CheckpointError(f"{path}, defaults: {error}") from error
 

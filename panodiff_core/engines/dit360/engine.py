@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ... import geometry
 from ...autoencoders import ring as ring_vae
 from ...autoencoders.preview import PreviewMap, fit_preview
 from ...conditioning.text import TextCondition
@@ -191,15 +192,17 @@ class DiT360Engine:
             return result.cpu()
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, *, ring: bool = True) -> Panorama:
+    def decode(self, latents: Tensor, *, ring: bool = True, polar_filter: bool | None = None) -> Panorama:
         """Scaled latents [B, C, h, w] → pictures of 8h × 8w pixels, without a seam.
 
-        `ring=False` decodes as the reference does, with a seam. Raises InputError for a wrong shape,
-        NumericalError for NaN.
+        `ring=False` decodes as the reference does, with a seam. `polar_filter` takes the pinch off the poles
+        (`geometry.polar_filter`); None is the model's default, which is off for FLUX. Raises InputError for a
+        wrong shape, NumericalError for NaN.
         """
+        calm = self.config.polar_filter if polar_filter is None else polar_filter
         check_latents(latents, self.latent_channels)
-        pixels = latents.shape[2] * latents.shape[3] * self.vae_factor**2
-        with self._use("vae", self._vae_bytes(17, pixels)) as device:
+        count = latents.shape[2] * latents.shape[3] * self.vae_factor**2
+        with self._use("vae", self._vae_bytes(17, count)) as device:
             pictures = []
             for one in latents.split(1):  # the decoder's activations dwarf everything: one picture at a time
                 decoded = ring_vae.decode(self.vae, one.to(device, self.vae.dtype), ring=ring)
@@ -207,7 +210,8 @@ class DiT360Engine:
                     raise NumericalError(
                         "NaN or infinity in the decoded picture, stage vae: use bfloat16 or float32"
                     )
-                pictures.append(ring_vae.to_pixels(decoded).cpu())
+                pixels = ring_vae.to_pixels(decoded)
+                pictures.append((geometry.polar_filter(pixels).clamp(0.0, 1.0) if calm else pixels).cpu())
         return Panorama(torch.cat(pictures))
 
     @torch.no_grad()

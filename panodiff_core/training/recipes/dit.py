@@ -142,6 +142,8 @@ class DitRecipe:
         settings = {
             "panodiff": 1,
             "kind": "small",
+            # One latent spans 8 rows: the row at the pole, all but one colour, is left with traces of the others.
+            "polar_filter": True,
             "defaults": {
                 "height": height,
                 "width": 2 * height,
