@@ -36,6 +36,17 @@ def pyramid_loss(output: Tensor, target: Tensor, levels: int = 3) -> tuple[Tenso
     return band, texture
 
 
+def colour_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the colour differences red − green and blue − green over 4×4 blocks of [B, 3, H, W].
+
+    A pixel loss gives hue so small a share beside brightness that an autoencoder drops it first: red balloons come
+    back brown. Over blocks, because that is where the eye sees colour.
+    """
+    difference = F.avg_pool2d(output - target, 4)
+    red, green, blue = difference.unbind(dim=1)
+    return 0.5 * ((red - green).abs().mean() + (blue - green).abs().mean())
+
+
 def _strength(band: Tensor) -> Tensor:
     power = F.avg_pool2d(band.square().mean(dim=1, keepdim=True), 8, stride=4)
     return (power + 1e-5).sqrt()

@@ -12,7 +12,7 @@ from panodiff_core.commands import train
 from panodiff_core.data.latents import LatentCache, encode_cache, fingerprint
 from panodiff_core.data.panoramas import PanoramaCache, render_cache
 from panodiff_core.data.round_trips import round_trip_cache
-from panodiff_core.engines.dit360.training import FlowTraining, draw_sigmas, new_transformer, plain_attention
+from panodiff_core.engines.dit360.training import FlowTraining, draw_sigmas, new_transformer
 from panodiff_core.metrics.attributes import direction_word, load_reader, save_reader
 from panodiff_core.metrics.reader_network import ReaderNetwork
 from panodiff_core.runtime.errors import CheckpointError, InputError
@@ -223,17 +223,6 @@ def test_noise_levels_follow_their_law():
     uniform = torch.cat([draw_sigmas(16, FlowTraining(uniform_share=1.0)) for _ in range(400)])
     assert float(uniform.mean()) == pytest.approx(0.5, abs=0.02)
     assert float(uniform.var()) == pytest.approx(1 / 12, abs=0.01)
-
-
-def test_plain_attention_equals_the_fused_one():
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(2, 3, 7, 8, requires_grad=True) for _ in range(3))
-    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    assert float((plain_attention(q, k, v) - fused).abs().max()) < 1e-6
-    expected = torch.autograd.grad(fused.square().sum(), q)[0]
-    assert torch.allclose(
-        torch.autograd.grad(plain_attention(q, k, v).square().sum(), q)[0], expected, atol=1e-5
-    )
 
 
 def test_new_transformer_begins_as_the_identity():

@@ -18,7 +18,13 @@ from ...data.crops import CropBatches, CropPlan
 from ...data.panoramas import PanoramaCache
 from ..card import RunFacts
 from ..discriminator import PatchDiscriminator
-from ..losses import feature_matching_loss, hinge_discriminator_loss, kl_to_unit_normal, pyramid_loss
+from ..losses import (
+    colour_loss,
+    feature_matching_loss,
+    hinge_discriminator_loss,
+    kl_to_unit_normal,
+    pyramid_loss,
+)
 from ..model_folder import load_vae, save_half
 from ..optimizers import matrices_and_rest
 from ..pictures import picture_grid
@@ -46,6 +52,7 @@ class VaeConfig:
     latent_channels: int = 16
     band_weight: float = 1.0
     texture_weight: float = 0.5
+    colour_weight: float = 2.0
     kl_weight: float = 3e-5
     shrink: float = 0.2
     adversarial_from: float = 1.0
@@ -78,8 +85,15 @@ class VaeModule(nn.Module):
             output = self.vae.decode(latents).sample.float()
         pixel = (output - pixels).abs().mean()
         band, texture = pyramid_loss(output, pixels)
-        loss = pixel + config.band_weight * band + config.texture_weight * texture + config.kl_weight * kl
-        parts = {"pixel": pixel, "band": band, "texture": texture, "kl": kl}
+        colour = colour_loss(output, pixels)
+        loss = (
+            pixel
+            + config.band_weight * band
+            + config.texture_weight * texture
+            + config.colour_weight * colour
+            + config.kl_weight * kl
+        )
+        parts = {"pixel": pixel, "band": band, "texture": texture, "colour": colour, "kl": kl}
         if self.discriminator is not None and progress >= config.adversarial_from:
             loss = loss + self._adversarial(output, pixels, parts)
         return {"loss": loss, **parts}
@@ -259,6 +273,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--kl-weight", type=float, default=default.kl_weight)
     parser.add_argument("--texture-weight", type=float, default=default.texture_weight)
+    parser.add_argument("--colour-weight", type=float, default=default.colour_weight)
     parser.add_argument(
         "--shrink", type=float, default=default.shrink, help="share of steps on half-size latents"
     )
@@ -275,6 +290,7 @@ def build(args: argparse.Namespace) -> VaeRecipe:
         groups=args.groups,
         kl_weight=args.kl_weight,
         texture_weight=args.texture_weight,
+        colour_weight=args.colour_weight,
         shrink=args.shrink,
         adversarial_from=args.adversarial_from,
     )
