@@ -3,7 +3,7 @@
     python -m benchmarks.sampling [--model PATH] [--rounds 9] [--threads 2] [--out RESULT.json]
 
 Run it from the repository root. Without --model it takes the small model that ships with PanoDiff. Three
-claims: the sampler without its network calls (the same calls replayed) costs at most 3 % of it, ring-aware
+claims: the sampler without its network calls (replayed, and timed in the run) costs at most 3 % of it, ring-aware
 decoding costs at most 1.1 × plain decoding, and the network's distance from the machine's own matrix product
 rate is shown.
 """
@@ -65,8 +65,38 @@ def record_forwards(engine, run: Callable[[], object]) -> list[dict]:
     return calls
 
 
+def time_inside(engine, run: Callable[[], object], device: torch.device) -> float:
+    """The share of one run that is not spent in the network's own calls, timed in that very run."""
+    starts: list[float] = []
+    spans: list[float] = []
+    now = NOW[CLOCK[0]]
+
+    def enter(*_):
+        starts.append(now())
+
+    def leave(*_):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spans.append(now() - starts.pop())
+
+    handles = [
+        engine.transformer.register_forward_pre_hook(enter),
+        engine.transformer.register_forward_hook(leave),
+    ]
+    try:
+        total = clock(run, device) / 1e3
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (total - sum(spans)) / total
+
+
 def measure_loop(engine, condition, options: dict, rounds: int, device: torch.device) -> dict:
-    """The sampler against its own network calls replayed."""
+    """The sampler against its own network calls: replayed in turn with it, and timed inside it.
+
+    The replay also sees what the sampler does to the caches, but compares two runs of seconds each, so that the
+    machine's noise is many times the share; the timing inside has no such noise.
+    """
 
     def run():
         return engine.sample(condition, **options)
@@ -89,6 +119,7 @@ def measure_loop(engine, condition, options: dict, rounds: int, device: torch.de
         "ms": interval(loop),
         "ms_per_call": interval([t / len(calls) for t in network]),
         "loop_share": interval(share),
+        "loop_share_in_run": interval([time_inside(engine, run, device) for _ in range(rounds)]),
         "gflop_per_call": counter.get_total_flops() / 1e9,
     }
 
@@ -120,7 +151,8 @@ def show(results: dict) -> None:
     for name, row in results["sample"].items():
         line(f"sample, {name}: {row['calls']} calls of {row['rows']}×{row['tokens']} tokens", row["ms"], "ms")
         line("  per call, replayed", row["ms_per_call"], "ms")
-        line("  sampler without its calls", row["loop_share"], "%", 100.0)
+        line("  sampler without its calls, replayed", row["loop_share"], "%", 100.0)
+        line("  sampler without its calls, timed in the run", row["loop_share_in_run"], "%", 100.0)
         print(
             f"  floor by matrix products {row['floor_ms']:.1f} ms per call; reached {100 * row['of_floor']:.0f} %"
         )
@@ -135,8 +167,12 @@ def show(results: dict) -> None:
 def claims(results: dict) -> dict:
     made = {}
     for name, row in results["sample"].items():
-        share = row["loop_share"]["median"]
-        made[f"{name}: sampler without its calls <= 0.03"] = {"value": share, "holds": share <= 0.03}
+        for how, key in (("replayed", "loop_share"), ("timed in the run", "loop_share_in_run")):
+            share = row[key]["median"]
+            made[f"{name}: sampler without its calls, {how} <= 0.03"] = {
+                "value": share,
+                "holds": share <= 0.03,
+            }
     ratio = results["decode"]["ratio"]["median"]
     made["ring-aware / plain decoding <= 1.1"] = {"value": ratio, "holds": ratio <= 1.1}
     return made

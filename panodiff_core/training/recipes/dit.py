@@ -46,13 +46,14 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class DitConfig:
-    """Size of the transformer. Head width 32 carries the rotary axes 8, 12, 12."""
+    """Size of the transformer, and how it runs. Head width 32 carries the rotary axes 8, 12, 12."""
 
     heads: int = 8
     double_blocks: int = 1
     single_blocks: int = 6
     text_width: int = 128
     optimizer: str = "muon"
+    compiled: bool = False
 
     def transformer_config(self) -> dict[str, Any]:
         """The fields of transformer/config.json."""
@@ -92,6 +93,8 @@ class DitRecipe:
     def module(self) -> nn.Module:
         torch.manual_seed(self.seed)
         transformer = new_transformer(self.config.transformer_config())
+        if self.config.compiled:
+            transformer.compile(dynamic=False)
         log.info("%.2f M parameters", sum(p.numel() for p in transformer.parameters()) / 1e6)
         return FlowModule(transformer, self.clip, self.t5, self.tokenizer.eos_token_id, self.plan)
 
@@ -103,7 +106,8 @@ class DitRecipe:
 
     def pictures(self, module: nn.Module) -> Tensor:
         """One panorama per prompt of PROMPTS, 16 steps with true CFG 2 (the noise is the same every time)."""
-        latents = self.sample(module, PROMPTS, steps=16, cfg=2.0)
+        with torch.compiler.set_stance("force_eager"):  # another batch size would be compiled anew
+            latents = self.sample(module, PROMPTS, steps=16, cfg=2.0)
         vae = self.vae.to(latents.device)
         return picture_grid(torch.cat([to_pixels(decode(vae, one)) for one in latents.split(1)]), columns=2)
 
@@ -194,6 +198,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--single-blocks", type=int, default=size.single_blocks)
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default=size.optimizer)
     parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the transformer first: on 2 cores 0.69 instead of 0.88 s per step, after 1.5 minutes",
+    )
+    parser.add_argument(
         "--sigma-mean", type=float, default=plan.sigma_mean, help="mean of the noise level's logit"
     )
     parser.add_argument("--sigma-std", type=float, default=plan.sigma_std)
@@ -212,6 +221,7 @@ def build(args: argparse.Namespace) -> DitRecipe:
         double_blocks=args.double_blocks,
         single_blocks=args.single_blocks,
         optimizer=args.optimizer,
+        compiled=args.compile,
     )
     plan = FlowTraining(
         sigma_mean=args.sigma_mean,
