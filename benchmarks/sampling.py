@@ -65,7 +65,7 @@ def record_forwards(engine, run: Callable[[], object]) -> list[dict]:
     return calls
 
 
-def time_inside(engine, run: Callable[[], object], device: torch.device) -> float:
+def share_outside_calls(engine, run: Callable[[], object], device: torch.device) -> float:
     """The share of one run that is not spent in the network's own calls, timed in that very run."""
     starts: list[float] = []
     spans: list[float] = []
@@ -119,7 +119,7 @@ def measure_loop(engine, condition, options: dict, rounds: int, device: torch.de
         "ms": interval(loop),
         "ms_per_call": interval([t / len(calls) for t in network]),
         "loop_share": interval(share),
-        "loop_share_in_run": interval([time_inside(engine, run, device) for _ in range(rounds)]),
+        "loop_share_in_run": interval([share_outside_calls(engine, run, device) for _ in range(rounds)]),
         "gflop_per_call": counter.get_total_flops() / 1e9,
     }
 
