@@ -59,9 +59,18 @@ def _parse(argv: list[str]):
         return 2
     args, rest = parser.parse_known_args(argv)
     if rest:
-        say(f"error: {_leftover(rest, parser.commands[args.command])}")
+        say(f"error: {_leftover(rest, _parser_of(args, parser))}")
+        return 2
+    if args.command is None:
+        parser.print_help(sys.stderr)
         return 2
     return args
+
+
+def _parser_of(args, parser: CommandParser) -> CommandParser:
+    """The parser whose help lists the options that these arguments could have had."""
+    command = parser.commands.get(args.command, parser)
+    return train.recipe_parser(command, args.recipe) if args.command == "train" else command
 
 
 def _leftover(rest: list[str], parser: CommandParser) -> str:

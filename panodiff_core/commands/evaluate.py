@@ -13,7 +13,14 @@ from ..engines import ENGINES
 from ..io.atomic import check_writable
 from ..runtime.errors import InputError
 from .console import say
-from .options import add_engine_options, add_sampling_options, load_engine, planned, sampling_values
+from .options import (
+    add_engine_options,
+    add_sampling_options,
+    check_plan,
+    load_engine,
+    planned,
+    sampling_values,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
 SHEET_PICTURES = 12
 YAW_PICTURES = 16
+# Pictures are seeded with 100,000 × this and more, in 64 bits.
+MAX_SEED = 10**12
 # Worlds are rings by construction, so each is measured at this many columns.
 TURNS = 8
 SEAM_VARIANTS: Mapping[str, Mapping[str, object]] = {
@@ -80,11 +89,14 @@ def check_request(args: argparse.Namespace) -> None:
     for name, low in least.items():
         if getattr(args, name) < low:
             raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {getattr(args, name)}.")
+    if args.seed > MAX_SEED:
+        raise InputError(f"--seed must be at most {MAX_SEED}, got {args.seed}.")
     if 0 < args.seam_study < SHEET_PICTURES:
         raise InputError(
             f"--seam-study needs at least {SHEET_PICTURES} prompts to say anything, got {args.seam_study}."
         )
     plan = planned(args.engine, args.model, sampling_values(args))
+    check_plan(plan)
     if plan.width != 2 * plan.height:
         raise InputError(f"the model's default size {plan.width} x {plan.height} is not 2:1; give --height.")
     try:
@@ -167,6 +179,7 @@ class Evaluation:
             "lora": None if self.args.lora is None else self.args.lora.name,
             "prompts": len(self.cases),
             "seed": self.args.seed,
+            "polar_filter": self.engine.config.polar_filter,
             **used,
         }
 
@@ -194,7 +207,7 @@ class Evaluation:
         engine = self.engine
         return torch.cat(
             [
-                to_eight_bits(engine.decode(engine.encode_image(one)).pixels)
+                to_eight_bits(engine.decode(engine.encode_image(one), polar_filter=False).pixels)
                 for one in worlds.split(self.args.batch)
             ]
         )
@@ -245,8 +258,9 @@ class Evaluation:
         from .evaluation.figures import yaw_figures
 
         count = min(YAW_PICTURES, len(self.cases))
-        columns = made.shape[-1] // 2 // self.engine.vae_factor
-        turned = self._pictures("half_turn", self.cases[:count], columns)
+        # Not by half a turn, which is what rolling by half in turn (roll "alternate") makes nearly invisible.
+        columns = made.shape[-1] // 4 // self.engine.vae_factor
+        turned = self._pictures("quarter_turn", self.cases[:count], columns)
         return yaw_figures(made[:count], turned, columns * self.engine.vae_factor)
 
     def _seam_study(self) -> dict[str, object]:

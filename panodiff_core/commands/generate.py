@@ -16,7 +16,14 @@ from ..io.images import check_output, save_panorama
 from ..io.page import ENTRY_MODULE, link_modules, write_viewer_page
 from ..runtime.errors import InputError
 from .console import Progress, say
-from .options import add_engine_options, add_sampling_options, load_engine, planned, sampling_values
+from .options import (
+    add_engine_options,
+    add_sampling_options,
+    check_plan,
+    load_engine,
+    planned,
+    sampling_values,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +52,11 @@ def add_parser(commands) -> None:
     parser.add_argument("--engine", choices=sorted(ENGINES), default="dit360", help="default: dit360")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="start of the noise (default: 0)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="how many; files are numbered")
+    parser.add_argument(
+        "--polar-filter",
+        action=argparse.BooleanOptionalAction,
+        help="take the pinch off zenith and nadir (default: what the model was made for)",
+    )
     parser.add_argument("--negative", metavar="PROMPT", help="what to keep away from; needs --cfg above 1")
     _add_output_options(parser)
     add_sampling_options(parser)
@@ -91,6 +103,7 @@ def check_request(args: argparse.Namespace) -> Targets:
     if not math.isfinite(args.heading):
         raise InputError(f"--heading must be a finite number of degrees, got {args.heading}.")
     plan = planned(args.engine, args.model, sampling_values(args))
+    check_plan(plan)
     if args.negative and plan.cfg == 1.0:
         raise InputError(
             f"--negative has no effect at cfg 1; add --cfg 3, or leave it out ({args.negative!r})."
@@ -144,8 +157,13 @@ def _make(engine, args: argparse.Namespace) -> tuple[Tensor, dict[str, object]]:
     latents = engine.sample(
         condition, seed=args.seed, batch_size=args.batch, on_step=Progress("step"), **values
     )
-    pixels = engine.decode(latents).to_equirect().pixels
+    pixels = engine.decode(latents, polar_filter=args.polar_filter).to_equirect().pixels
     settings = {"prompt": args.prompt, "negative": args.negative, "engine": args.engine, "seed": args.seed}
+    # Names, not paths: a picture that is passed on should not tell how its maker's disk is laid out.
+    settings |= {"model": engine.folder.name, "lora": None if args.lora is None else args.lora.name}
+    settings |= {"lora_strength": args.lora_strength}
+    calm = engine.config.polar_filter if args.polar_filter is None else args.polar_filter
+    settings |= {"polar_filter": calm}
     settings |= {name: getattr(used, name) for name in used.__dataclass_fields__}
     return pixels, settings
 

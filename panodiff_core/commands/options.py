@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..engines import ENGINES
 from ..engines.dit360.config import ROLLS, SamplingOptions, read_config
+from ..layers.ring import check_padding
 from ..runtime.errors import InputError
 from ..runtime.precision import DTYPES
 from ..schedulers.flow_matching import GRIDS, SOLVERS
@@ -67,6 +68,11 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--grid", choices=GRIDS, help="spacing of the noise levels")
     group.add_argument("--solver", choices=SOLVERS, help="heun takes two network calls per step")
+
+
+def check_plan(plan: SamplingOptions) -> None:
+    """Refuse what can be told from the numbers alone. Raises `InputError`."""
+    check_padding(plan.padding, plan.width // SIZE_MULTIPLE)
 
 
 def sampling_values(args: argparse.Namespace) -> dict[str, object]:

@@ -27,7 +27,13 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
         module.add_arguments(sub)
         add_loop_arguments(sub, module.DEFAULTS)
         sub.set_defaults(run=run, recipe_module=module)
+    parser.recipes = recipes.choices
     return parser
+
+
+def recipe_parser(parser: argparse.ArgumentParser, recipe: str) -> argparse.ArgumentParser:
+    """The parser of one recipe below the parser of `train`."""
+    return parser.recipes[recipe]
 
 
 def run(args: argparse.Namespace) -> int:

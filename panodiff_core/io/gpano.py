@@ -53,7 +53,7 @@ def gpano_properties(width: int, height: int, heading_deg: float = 0.0) -> dict[
         "CroppedAreaImageHeightPixels": str(height),
         "CroppedAreaLeftPixels": "0",
         "CroppedAreaTopPixels": "0",
-        "PoseHeadingDegrees": f"{heading_deg % 360.0:.4f}".rstrip("0").rstrip("."),
+        "PoseHeadingDegrees": f"{round(heading_deg, 4) % 360.0:.4f}".rstrip("0").rstrip("."),
     }
 
 

@@ -100,9 +100,9 @@ class Trainer:
     def run(self, on_step: Callable[[int, dict[str, float]], None] | None = None) -> bool:
         """Train until `steps`, the wall-clock limit, SIGTERM or Ctrl-C. Returns True when all steps are done.
 
-        Always leaves a checkpoint behind. `on_step(step, losses)` is called after every optimizer step; losses are
-        those of this process. Raises NumericalError at the first loss that is NaN or infinite, before any weight
-        is touched by it.
+        Leaves a checkpoint behind, unless an error ends it. `on_step(step, losses)` is called after every optimizer
+        step; losses are those of this process. Raises NumericalError at the first loss or gradient that is NaN or
+        infinite, before any weight is touched by it; earlier checkpoints stay.
         """
         config = self.config
         if self.step >= config.steps:
@@ -159,6 +159,9 @@ class Trainer:
             for key, value in result.items():
                 losses[key] = losses.get(key, 0.0) + float(value.detach()) / config.grad_accumulation
         norm = self._clip()
+        # In fp16 the scaler skips such a step and lowers its scale.
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            raise NumericalError(f"the gradients are not finite in training step {self.step + 1}")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

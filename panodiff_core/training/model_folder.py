@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..engines.dit360.checkpoint import load_part, read_tokenizer
 from ..io.atomic import write_text
 from ..runtime.errors import CheckpointError
 
@@ -41,29 +42,20 @@ SCHEDULER = {
 
 
 def load_vae(folder: Path) -> nn.Module:
-    """The autoencoder of a model folder in float32. Raises CheckpointError if it is not there."""
-    from diffusers import AutoencoderKL
-
-    return _load(AutoencoderKL, folder, "vae", torch_dtype=torch.float32)
+    """The autoencoder of a model folder in float32, frozen. Raises CheckpointError if it is not there or damaged."""
+    return _load(folder, "vae")
 
 
 def load_text(folder: Path) -> tuple[Any, nn.Module, Any, nn.Module]:
-    """(tokenizer, CLIP, tokenizer_2, T5) of a model folder in float32. Raises CheckpointError if one is missing."""
-    from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
-
-    return (
-        _load(AutoTokenizer, folder, "tokenizer"),
-        _load(CLIPTextModel, folder, "text_encoder", dtype=torch.float32),
-        _load(AutoTokenizer, folder, "tokenizer_2"),
-        _load(T5EncoderModel, folder, "text_encoder_2", dtype=torch.float32),
-    )
+    """(tokenizer, CLIP, tokenizer_2, T5) of a model folder in float32, frozen. Raises CheckpointError likewise."""
+    clip, t5 = _load(folder, "text_encoder"), _load(folder, "text_encoder_2")
+    return read_tokenizer(Path(folder) / "tokenizer"), clip, read_tokenizer(Path(folder) / "tokenizer_2"), t5
 
 
-def _load(kind: Any, folder: Path, part: str, **options: Any) -> Any:
-    path = Path(folder) / part
-    if not path.is_dir():
+def _load(folder: Path, part: str) -> nn.Module:
+    if not (Path(folder) / part).is_dir():
         raise CheckpointError(f"{folder} has no {part}/: train it first (recipes dit360-vae and dit360-text)")
-    return kind.from_pretrained(str(path), local_files_only=True, **options)
+    return load_part(Path(folder), part, torch.float32)
 
 
 def save_half(model: nn.Module, folder: Path) -> None:

@@ -159,6 +159,8 @@ def test_unknown_words_and_what_was_cut_are_said(here, model, capsys):
         (["generate", SEA, "--viewer", "nowhere"], r"nowhere.*--viewer DIR.*or use --no-page"),
         (["generate", SEA, "--steps", "0"], "steps must be .* at least 1, got 0"),
         (["generate", SEA, "--padding", "-1"], "padding must be"),
+        (["generate", SEA, "--padding", "40"], "circular padding must be 0 … 32"),
+        (["evaluate", "dit360", "--seed", "10000000000000"], "--seed must be at most"),
         (["generate", SEA, "--cfg", "nan"], "cfg must be"),
         (["generate", SEA, "--seed", "-1"], "--seed must be from 0"),
         (["generate", SEA, "--batch", "0"], "--batch must be from 1"),
@@ -197,6 +199,9 @@ def test_bad_model_folders_are_named(here, capsys, model):
         ([SEA], f"python -m panodiff_core generate '{SEA}'"),
         (["generate", SEA, "--sede", "3"], "unknown option --sede; did you mean '--seed'?"),
         (["generate", SEA, "--ste", "3"], "unknown option --ste"),
+        (["--sede"], "unknown option --sede"),
+        (["--"], "unknown option --"),
+        (["train", "dit360-text", "--out", "x", "--wdith", "3"], "did you mean '--width'?"),
         (
             ["generate", "a", "calm", "sea"],
             "'calm sea' is left over; put a prompt of several words in quotes",

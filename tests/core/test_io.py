@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from panodiff_core.io import atomic, images
-from panodiff_core.io.gpano import parse_gpano
+from panodiff_core.io.gpano import gpano_properties, parse_gpano
 from panodiff_core.io.images import check_output, load_image, read_gpano, read_text, save_panorama
 from panodiff_core.runtime.errors import InputError, NumericalError
 
@@ -317,3 +317,10 @@ def test_other_modes_load_as_rgb(tmp_path):
     Image.fromarray(numpy.full((4, 8), 32768, numpy.uint16)).save(tmp_path / "deep.png")
     assert torch.allclose(load_image(tmp_path / "rgba.png"), torch.full((1, 3, 4, 8), 128 / 255))
     assert torch.allclose(load_image(tmp_path / "deep.png"), torch.full((1, 3, 4, 8), 32768 / 65535))
+
+
+@pytest.mark.parametrize(
+    "heading, written", [(359.99999, "0"), (-1e-9, "0"), (-90.0, "270"), (359.9999, "359.9999")]
+)
+def test_headings_stay_below_a_full_turn(heading, written):
+    assert gpano_properties(8, 4, heading)["PoseHeadingDegrees"] == written

@@ -232,6 +232,24 @@ def test_nan_stops_before_it_reaches_the_weights(tmp_path):
     assert all(torch.isfinite(p).all() for p in trainer.module.parameters())
 
 
+def test_nan_in_the_gradients_alone_stops_as_well(tmp_path):
+    """A root at zero: the loss is finite, its slope is not."""
+    trainer = Trainer(NetRecipe(), config(tmp_path, checkpoint_every=1, keep=1))
+    plain = trainer.module.forward
+
+    def forward(batch, progress):
+        result = plain(batch, progress)
+        if len(trainer.module.seen) >= 5:
+            result["loss"] = result["loss"] + (0.0 * result["loss"]).sqrt()
+        return result
+
+    trainer.module.forward = forward
+    with pytest.raises(NumericalError, match="gradients are not finite in training step 3"):
+        trainer.run()
+    kept, meta = final_tensors(tmp_path)
+    assert meta["step"] == 2 and all(torch.isfinite(t).all() for t in kept.values())
+
+
 def test_checkpoint_of_another_recipe_or_seed_is_refused(tmp_path):
     Trainer(NetRecipe(), config(tmp_path, steps=1)).run()
     with pytest.raises(CheckpointError, match="another output folder"):

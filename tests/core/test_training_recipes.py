@@ -19,7 +19,7 @@ from panodiff_core.runtime.errors import CheckpointError, InputError
 from panodiff_core.training.config import LoopConfig
 from panodiff_core.training.discriminator import PatchDiscriminator
 from panodiff_core.training.loop import Trainer
-from panodiff_core.training.losses import laplacian_bands, pyramid_loss
+from panodiff_core.training.losses import colour_loss, laplacian_bands, pyramid_loss
 from panodiff_core.training.model_folder import load_vae
 from panodiff_core.training.recipes.dit import DitConfig, DitRecipe
 from panodiff_core.training.recipes.reader import ReaderRecipe
@@ -145,9 +145,55 @@ def test_transformer_trains_exports_and_runs_in_the_engine(folder, model, latent
     engine = pano.load("dit360", folder / "small")
     condition = engine.encode("a calm sea at sunset")
     result = engine.sample(condition, seed=0, steps=2)
-    assert result.shape == (1, 16, HEIGHT // 8, HEIGHT // 4)
-    assert engine.decode(result).pixels.shape == (1, 3, HEIGHT, 2 * HEIGHT)
-    assert engine.config.kind == "small"
+    # Trained on half-size pictures at full-size positions (id_scale 2): made at the full size.
+    assert result.shape == (1, 16, 2 * HEIGHT // 8, 2 * HEIGHT // 4)
+    assert engine.decode(result).pixels.shape == (1, 3, 2 * HEIGHT, 4 * HEIGHT)
+    assert engine.config.kind == "small" and engine.config.polar_filter
+
+
+def test_compiled_transformer_takes_the_same_steps(folder, model, latents, monkeypatch):
+    from diffusers import FluxTransformer2DModel
+
+    # The same graphs without a C++ compiler behind them.
+    blocks = FluxTransformer2DModel.compile_repeated_blocks
+    monkeypatch.setattr(
+        FluxTransformer2DModel,
+        "compile_repeated_blocks",
+        lambda self, **options: blocks(self, backend="aot_eager", **options),
+    )
+    runs = {}
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        config = DitConfig(heads=2, double_blocks=1, single_blocks=2, text_width=16, compiled=compiled)
+        recipe = DitRecipe(config, FlowTraining(), model, latents, 2, 0)
+        trainer, losses = trained(recipe, folder / f"compiled-{compiled}", steps=3)
+        runs[compiled] = [entry["loss"] for entry in losses], trainer.module.state_dict()
+    assert runs[True][0] == pytest.approx(runs[False][0], abs=1e-4)
+    assert runs[True][1].keys() == runs[False][1].keys()
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs >= 2  # both kinds of block
+
+
+def test_damaged_parts_are_refused_before_training(model, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "model"
+    shutil.copytree(model / "vae", copy / "vae")
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["decoder.conv_out.bias"][0] = float("nan")
+    save_file(tensors, weights)
+    with pytest.raises(CheckpointError, match="decoder.conv_out.bias.* NaN"):
+        load_vae(copy)
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="not a complete safetensors file"):
+        load_vae(copy)
+    torch.save(tensors, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="are pickles, only safetensors are read"):
+        load_vae(copy)
 
 
 def test_latents_of_another_autoencoder_are_refused(model, latents, monkeypatch):
@@ -276,3 +322,16 @@ def test_every_recipe_has_a_command_with_shared_options(tmp_path, capsys):
     assert "worlds-cache" in capsys.readouterr().err
     with pytest.raises(InputError, match="worlds-cache"):
         args.run(args)
+
+
+def test_colour_loss_sees_hue_and_not_brightness():
+    torch.manual_seed(1)
+    picture = torch.rand(1, 3, 16, 32) * 2 - 1
+    assert float(colour_loss(picture + 0.25, picture)) < 1e-6
+    redder = picture + torch.tensor([0.3, 0.0, 0.0]).view(1, 3, 1, 1)
+    assert float(colour_loss(redder, picture)) == pytest.approx(0.15, abs=1e-6)
+    # Grain that averages out over a block is not colour.
+    grain = torch.zeros(1, 3, 16, 32)
+    grain[:, 0, ::2] = 0.4
+    grain[:, 0, 1::2] = -0.4
+    assert float(colour_loss(picture + grain, picture)) < 1e-6

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from panodiff_core.data import worlds
-from panodiff_core.data.worlds.attributes import HELD_OUT_ONE_IN
+from panodiff_core.data.worlds.attributes import HELD_OUT_ONE_IN, LIGHT_WORDS
 from panodiff_core.geometry import equirect_directions
 from panodiff_core.runtime.errors import InputError
 
@@ -80,11 +80,14 @@ def test_splits_share_no_combination_and_cover_all_values():
 def test_there_are_over_ten_thousand_combinations():
     total = 0
     for place in worlds.ATTRIBUTES["place"]:
-        count = math.prod(
-            len(worlds.values_of(place, n)) or 1 for n in worlds.ATTRIBUTES if n not in ("place", "light")
+        skies = worlds.values_of(place, "sky") or (None,)
+        rest = math.prod(
+            len(worlds.values_of(place, n)) or 1
+            for n in worlds.ATTRIBUTES
+            if n not in ("place", "light", "sky")
         )
-        total += count * 8
-    assert total >= 10_000
+        total += rest * sum(1 if sky == "overcast" else len(LIGHT_WORDS) for sky in skies)
+    assert total == 21_792  # as the README says
     share = sum(worlds.is_held_out(worlds.sample_scene(s, "all")) for s in range(2000)) / 2000
     assert share == pytest.approx(1 / HELD_OUT_ONE_IN, abs=0.05)
 

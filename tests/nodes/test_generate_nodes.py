@@ -42,6 +42,18 @@ def test_prompt_to_panorama(node_classes, engine, condition) -> None:
     assert panorama.min() >= 0 and panorama.max() <= 1
 
 
+def test_polar_filter_reaches_the_decoder(node_classes, engine) -> None:
+    decode = node_classes["PanoDiff_DecodePanorama"]
+    latents = torch.randn(1, 16, 8, 16, generator=torch.Generator().manual_seed(2))
+    plain, off, on = (
+        decode.execute(engine=engine, latents=latents, **choice).result[0]
+        for choice in ({}, {"polar_filter": "off"}, {"polar_filter": "on"})
+    )
+    assert torch.equal(plain, off)
+    assert torch.equal(on.movedim(-1, 1), engine.decode(latents, polar_filter=True).pixels)
+    assert (on[:, 0] - off[:, 0]).abs().max() > 0.01
+
+
 def test_unknown_and_cut_words_are_shown(node_classes, engine) -> None:
     node = node_classes["PanoDiff_EncodePrompt"]
     text = node.execute(engine=engine, prompt="a calm zeppelin over the sea").ui.as_dict()["text"][0]

@@ -144,7 +144,8 @@ def test_errors_of_the_run_say_what_to_do(server, tiny_prompt, node, changes, ki
     assert error["exception_type"].endswith(kind)
 
 
-def test_cancel_stops_within_one_step_and_the_next_run_works(server, tiny_prompt) -> None:
+def test_cancel_stops_soon_and_the_next_run_works(server, tiny_prompt) -> None:
+    """How soon is a matter of the network here; the node test pins it to one step."""
     tiny_prompt["3"]["inputs"].update(seed=1005, steps=400)
     reached = []
 
@@ -161,8 +162,7 @@ def test_cancel_stops_within_one_step_and_the_next_run_works(server, tiny_prompt
     assert server.run(tiny_prompt).succeeded
 
 
-def test_half_precision_pictures(server) -> None:
-    """Geometry on a core node's picture; from 0.18 on a server may pass pictures as float16."""
+def test_pictures_of_core_nodes_go_through(server) -> None:
     prompt = {
         "1": {
             "class_type": "EmptyImage",

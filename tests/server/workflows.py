@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+_NOTHING = object()
 NOTES = {"Note", "MarkdownNote"}
 
 
@@ -28,7 +29,8 @@ def to_prompt(workflow: dict, definitions: dict) -> dict:
         inputs: dict = {}
         for name, kind, options in defined_inputs(definitions[node["type"]]):
             if kind in WIDGETS or isinstance(kind, list):
-                inputs[name] = next(values)
+                inputs[name] = next(values, _NOTHING)
+                assert inputs[name] is not _NOTHING, f"{node['type']} has no widget value for {name}"
                 if options.get("control_after_generate"):
                     next(values)
             if name in linked:

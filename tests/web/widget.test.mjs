@@ -6,9 +6,8 @@ import { readResult, viewAddress } from "../../web/viewer/widget.mjs";
 const entry = { filename: "a b&c_00001_.png", subfolder: "x/ü", type: "temp", width: 512, height: 256 };
 
 test("a node's result is reduced to what is used", () => {
-  assert.deepEqual(readResult({ panodiff_panorama: [entry], panodiff_seam: ["ratio 1.0"] }), {
+  assert.deepEqual(readResult({ panodiff_panorama: [entry], text: ["unused"] }), {
     panodiff_panorama: [{ filename: "a b&c_00001_.png", subfolder: "x/ü", type: "temp" }],
-    panodiff_seam: ["ratio 1.0"],
   });
 });
 

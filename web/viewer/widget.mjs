@@ -2,8 +2,8 @@
  * The viewer on a ComfyUI node: turns the node's results into addresses and keeps the last one with the node.
  *
  * The node sends
- *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height}, …], panodiff_seam: ["…"] }
- * with one entry per picture of a batch; the seam lines are optional. Pictures come through ComfyUI's /view.
+ *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height}, …] }
+ * with one entry per picture of a batch. Pictures come through ComfyUI's /view.
  */
 
 import { PanoramaView } from "./panorama_view.mjs";
@@ -24,8 +24,7 @@ export function readResult(output) {
   const pictures = entries
     .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
     .map(({ filename, subfolder, type }) => ({ filename, subfolder: String(subfolder ?? ""), type }));
-  const lines = Array.isArray(output?.panodiff_seam) ? output.panodiff_seam.map(String) : [];
-  return pictures.length > 0 ? { panodiff_panorama: pictures, panodiff_seam: lines } : null;
+  return pictures.length > 0 ? { panodiff_panorama: pictures } : null;
 }
 
 export function viewAddress(picture, api) {
@@ -78,10 +77,10 @@ class PanoramaWidget {
   }
 
   async showPicture() {
-    const { panodiff_panorama: pictures, panodiff_seam: caption } = this.result;
+    const pictures = this.result.panodiff_panorama;
     this.view.overlay.showPage(this.index, pictures.length);
     try {
-      await this.view.show(viewAddress(pictures[this.index], this.api), { caption });
+      await this.view.show(viewAddress(pictures[this.index], this.api));
     } catch (problem) {
       const gone = problem instanceof PictureGoneError;
       this.view.clear(gone ? `${problem.message} Run the workflow again.` : problem.message, !gone);

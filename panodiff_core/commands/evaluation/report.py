@@ -47,7 +47,7 @@ def markdown(figures: Mapping, criteria: Sequence[Criterion]) -> str:
     parts += ["\n## Diversity\n", diversity_table(figures["diversity"])]
     if "yaw" in figures:
         parts.append(
-            "\nTurning the noise by half a turn and the picture back changes it by "
+            "\nTurning the noise by a quarter turn and the picture back changes it by "
             f"{figures['yaw']['low_pass_rms']:.4f} in the first of these measures: the sampler's own dependence on yaw."
         )
     if "seam_study" in figures:

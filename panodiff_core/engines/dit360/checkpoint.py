@@ -105,11 +105,11 @@ def load_components(folder: Path, dtype: torch.dtype) -> Components:
         ) from error
     config = read_config(folder)
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
-    parts = _build(folder, configs, dtype)
+    parts = {name: _open_part(folder, name, configs[name], dtype) for name in configs}
     text = TextEncoder(
-        _read_tokenizer(folder / "tokenizer"),
+        read_tokenizer(folder / "tokenizer"),
         parts["text_encoder"].module,
-        _read_tokenizer(folder / "tokenizer_2"),
+        read_tokenizer(folder / "tokenizer_2"),
         parts["text_encoder_2"].module,
     )
     _check_vocabulary(folder, text, configs)
@@ -117,11 +117,21 @@ def load_components(folder: Path, dtype: torch.dtype) -> Components:
         part.check()
     for part in parts.values():
         part.load()
-    t5 = parts["text_encoder_2"].module
-    t5.encoder.set_input_embeddings(
-        t5.shared
-    )  # one parameter under two names, so that moving it moves it once
+    _share_embeddings(text.t5)
     return Components(parts["transformer"].module, parts["vae"].module, text, scheduler, config)
+
+
+def load_part(folder: Path, name: str, dtype: torch.dtype) -> nn.Module:
+    """One of "transformer", "vae", "text_encoder" and "text_encoder_2" of a model folder, frozen, on the CPU.
+
+    Raises CheckpointError as `load_components` does.
+    """
+    part = _open_part(folder, name, read_json(folder / name / "config.json"), dtype)
+    part.check()
+    part.load()
+    if name == "text_encoder_2":
+        _share_embeddings(part.module)
+    return part.module
 
 
 def _weights(stem: str) -> tuple[str, ...]:
@@ -210,7 +220,8 @@ def _read_scheduler(path: Path) -> FlowMatchConfig:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read_tokenizer(folder: Path) -> Any:
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder. Raises CheckpointError when it cannot be read."""
     from transformers import AutoTokenizer
 
     try:
@@ -219,8 +230,8 @@ def _read_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder} cannot be read as a tokenizer ({error}): {SOURCE}") from error
 
 
-def _build(folder: Path, configs: Mapping[str, Mapping[str, Any]], dtype: torch.dtype) -> dict[str, _Part]:
-    """Modules without memory behind their weights, ready to be compared with the files and filled."""
+def _open_part(folder: Path, name: str, config: Mapping[str, Any], dtype: torch.dtype) -> _Part:
+    """A module without memory behind its weights, ready to be compared with the files and filled."""
     from accelerate import init_empty_weights
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
@@ -232,28 +243,29 @@ def _build(folder: Path, configs: Mapping[str, Mapping[str, Any]], dtype: torch.
         "text_encoder_2": lambda config: T5EncoderModel(T5Config.from_dict(config)),
     }
     with init_empty_weights(include_buffers=False):
-        transformer, vae, clip, t5 = (
-            _construct(kind, folder / name / "config.json", configs[name]) for name, kind in kinds.items()
-        )
+        module = _construct(kinds[name], folder / name / "config.json", config)
     half = dtype == torch.float16
 
-    def part(name: str, module: nn.Module, stem: str, dtype_of=lambda name: dtype, **names) -> _Part:
+    def part(stem: str, dtype_of=lambda name: dtype, **names) -> _Part:
         return _Part(folder / name, module, weight_files(folder / name, stem), dtype_of, **names)
 
-    t5_part = part(
-        "text_encoder_2",
-        t5,
+    if name == "transformer":
+        return part(DIFFUSERS_STEM)
+    if name == "vae":
+        return part(DIFFUSERS_STEM, lambda name: torch.float32 if half else dtype)
+    if name == "text_encoder":
+        return part(TRANSFORMERS_STEM, rename=_clip_names(module))
+    return part(
         TRANSFORMERS_STEM,
         lambda name: torch.float32 if half and name.endswith(".wo.weight") else dtype,
         ties={EMBEDDING_COPY: EMBEDDING},
         rename=_rename_t5,
     )
-    return {
-        "transformer": part("transformer", transformer, DIFFUSERS_STEM),
-        "vae": part("vae", vae, DIFFUSERS_STEM, lambda name: torch.float32 if half else dtype),
-        "text_encoder": part("text_encoder", clip, TRANSFORMERS_STEM, rename=_clip_names(clip)),
-        "text_encoder_2": t5_part,
-    }
+
+
+def _share_embeddings(t5: nn.Module) -> None:
+    # One parameter under two names, so that moving it moves it once.
+    t5.encoder.set_input_embeddings(t5.shared)
 
 
 def _construct(kind: Callable[[dict], nn.Module], path: Path, config: Mapping[str, Any]) -> nn.Module:

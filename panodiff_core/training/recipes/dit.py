@@ -94,7 +94,7 @@ class DitRecipe:
         torch.manual_seed(self.seed)
         transformer = new_transformer(self.config.transformer_config())
         if self.config.compiled:
-            transformer.compile(dynamic=False)
+            transformer.compile_repeated_blocks(dynamic=False)
         log.info("%.2f M parameters", sum(p.numel() for p in transformer.parameters()) / 1e6)
         return FlowModule(transformer, self.clip, self.t5, self.tokenizer.eos_token_id, self.plan)
 
@@ -142,7 +142,8 @@ class DitRecipe:
     def export(self, module: nn.Module, folder: Path, run: RunFacts) -> None:
         """Save the transformer in bf16 and complete the model folder around it."""
         save_half(module.transformer, folder / "transformer")
-        height = self.cache.height
+        # Half-size panoramas at full-size positions make a model of the full size.
+        height = round(self.cache.height * self.plan.id_scale)
         settings = {
             "panodiff": 1,
             "kind": "small",

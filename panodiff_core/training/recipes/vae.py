@@ -64,7 +64,7 @@ class VaeConfig:
 class VaeModule(nn.Module):
     """Autoencoder, optional discriminator and their losses in one forward.
 
-    With a trained `refine` given, its encoder and latent scale stay exactly as they are and its decoder alone learns:
+    With a trained and frozen `refine` given, its encoder and latent scale stay exactly as they are and its decoder alone learns:
     latents on disk and whatever was trained on them remain valid.
     """
 
@@ -73,7 +73,7 @@ class VaeModule(nn.Module):
         self.config, self.refining = config, refine is not None
         self.vae = new_vae(config) if refine is None else refine
         if self.refining:
-            self.vae.encoder.requires_grad_(False)
+            self.vae.decoder.requires_grad_(True)
         self.discriminator = PatchDiscriminator() if config.adversarial_from < 1.0 else None
 
     def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
