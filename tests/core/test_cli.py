@@ -87,9 +87,7 @@ def test_generate_equals_the_public_api(here, model):
 
 
 def test_generate_numbers_a_batch_and_passes_every_option(here, model, capsys):
-    options = (
-        "--batch 2 --height 96 --steps 1 --guidance 2 --cfg 2 --padding 2 --roll alternate --grid cosine"
-    )
+    options = "--polar-filter --batch 2 --height 96 --steps 1 --guidance 2 --cfg 2 --padding 2 --roll alternate --grid cosine"
     argv = [
         "generate",
         SEA,
@@ -118,6 +116,9 @@ def test_generate_numbers_a_batch_and_passes_every_option(here, model, capsys):
         "grid": "cosine",
         "solver": "heun",
         "index": 1,
+        "polar_filter": True,
+        "model": model.name,
+        "lora": None,
     }
     assert expected.items() <= settings.items() and settings["negative"] == "snow"
 
