@@ -56,7 +56,8 @@ class SampleDiT360(io.ComfyNode):
                 io.Combo.Input("roll", options=[MODEL_DEFAULT, *ROLLS], default=MODEL_DEFAULT, optional=True,
                                extra_dict=ADVANCED,
                                tooltip="Turns the panorama before each step, so that its ends do not always meet at the "
-                               "same place: not at all, by half in turn (alternate), or by chance (random)."),
+                               "same place: not at all, by half in turn (alternate), the same in the second half of the "
+                               "steps only, which keeps left and right of the prompt (late), or by chance (random)."),
                 io.Combo.Input("solver", options=[MODEL_DEFAULT, *SOLVERS], default=MODEL_DEFAULT, optional=True,
                                extra_dict=ADVANCED,
                                tooltip="How a step is integrated. heun is more exact and takes two network calls per step."),

@@ -40,8 +40,10 @@ SEAM_VARIANTS: Mapping[str, Mapping[str, object]] = {
     "neither": {"padding": 0, "roll": "off"},
     "padding": {"padding": 1, "roll": "off"},
     "roll (alternate)": {"padding": 0, "roll": "alternate"},
+    "roll (late)": {"padding": 0, "roll": "late"},
     "roll (random)": {"padding": 0, "roll": "random"},
     "both (alternate)": {"padding": 1, "roll": "alternate"},
+    "both (late)": {"padding": 1, "roll": "late"},
     "both (random)": {"padding": 1, "roll": "random"},
 }
 

@@ -78,6 +78,8 @@ def test_rolling_by_everything_rolls_the_picture(tiny_engine, condition):
 def test_roll_offsets():
     assert roll_offsets("off", 4, 8, 0) is None
     assert roll_offsets("alternate", 4, 9, 0) == (0, 4, 0, 4)
+    assert roll_offsets("late", 7, 8, 0) == (0, 0, 0, 4, 0, 4, 0)
+    assert roll_offsets("late", 1, 8, 0) == (0,)
     random = roll_offsets("random", 50, 8, 0)
     assert set(random) == set(range(8)) and random == roll_offsets("random", 50, 8, 0)
     assert random != roll_offsets("random", 50, 8, 1)
@@ -156,7 +158,7 @@ def test_sizes(tiny_engine, condition):
         ({"guidance": float("nan")}, "guidance must be a number from 0 to 100"),
         ({"cfg": -1}, "cfg must be a number from 0 to 100"),
         ({"padding": 9}, "padding must be 0 … 8 token columns"),
-        ({"roll": "sometimes"}, "roll must be one of off, alternate, random"),
+        ({"roll": "sometimes"}, "roll must be one of off, alternate, late, random"),
         ({"roll": (0, 1)}, "roll has 2 offsets for 3 steps"),
         ({"mu": "fast"}, "mu must be one of padded, unpadded or a number"),
         ({"grid": "karras"}, "grid must be one of linear, quadratic, cosine"),

@@ -11,7 +11,7 @@ from ...runtime.errors import CheckpointError, InputError
 from ...runtime.weights import read_json
 from ...schedulers.flow_matching import GRIDS, SOLVERS
 
-ROLLS = ("off", "alternate", "random")
+ROLLS = ("off", "alternate", "late", "random")
 MU_RULES = ("padded", "unpadded")
 SETTINGS_FILE = "panodiff.json"
 SETTINGS_VERSION = 1
@@ -24,8 +24,9 @@ class SamplingOptions:
     `height`, `width`: pixels. `guidance`: distilled guidance, an input of the network. `cfg`: true
     classifier-free guidance, 1 is off and anything else doubles the work. `padding`: circular padding in
     token columns; the model was trained with 1. `roll`: turn the ring before each network call, "off",
-    "alternate" (0 and half the width in turn), "random" (drawn from the seed), or one offset in token columns
-    per step. `mu`: the shift exponent by the "padded" or "unpadded" token count, or a number. `grid`: noise
+    "alternate" (0 and half the width in turn), "late" (the same, but only in the second half of the steps:
+    the first ones lay out the picture, and a turned network would put what the prompt wants on the left on the right),
+    "random" (drawn from the seed), or one offset in token columns per step. `mu`: the shift exponent by the "padded" or "unpadded" token count, or a number. `grid`: noise
     levels before the shift. `solver`: "euler", or "heun" with two calls per step. `prompt_prefix` is put
     before prompts that do not begin with it. Raises InputError for a value out of range.
     """

@@ -82,8 +82,9 @@ def roll_offsets(roll: str | tuple[int, ...], steps: int, columns: int, seed: in
     """Token columns to roll before each of `steps` calls, or None for "off" (see `SamplingOptions.roll`)."""
     if roll == "off":
         return None
-    if roll == "alternate":
-        return tuple((index % 2) * (columns // 2) for index in range(steps))
+    if roll in ("alternate", "late"):
+        first = steps // 2 if roll == "late" else 0
+        return tuple((index % 2) * (columns // 2) if index >= first else 0 for index in range(steps))
     if roll == "random":
         generator = torch.Generator().manual_seed((seed ^ SEED_SALT) & (2**63 - 1))
         return tuple(torch.randint(columns, (steps,), generator=generator).tolist())
