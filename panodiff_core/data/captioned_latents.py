@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from .worlds import caption, sample_scene
 class CaptionedLatents(Dataset):
     """Batch i depends on (seed, i) alone: {"latents": [B, 16, h, w], "clip": ids, "t5": ids}.
 
-    Every epoch visits all scenes once in a new order. Each latent is rolled by a random number of whole tokens
+    Every epoch visits all scenes once in a new order, those of a place in `repeat` (place → times) so many times: a room
+    has attributes that no other place teaches. Each latent is rolled by a random number of whole tokens
     (exact, as the encoder is ring-aware) and its scene rotated by the same angle before the caption is written:
     captions speak of where the light stands. A share `dropout` of the captions is empty, for guidance.
     """
@@ -31,11 +33,11 @@ class CaptionedLatents(Dataset):
         batch_size: int,
         seed: int,
         dropout: float = 0.1,
-        scene_count: int | None = None,
+        repeat: Mapping[str, int] | None = None,
     ) -> None:
         self.cache, self.batch_size, self.seed, self.dropout = cache, batch_size, seed, dropout
         self.tokenizer, self.tokenizer_2 = tokenizer, tokenizer_2
-        self.scene_count = len(cache) if scene_count is None else min(scene_count, len(cache))
+        self._entries = [i for i in range(len(cache)) for _ in range(self._times(i, repeat or {}))]
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -54,12 +56,15 @@ class CaptionedLatents(Dataset):
             "t5": token_ids(self.tokenizer_2, texts),
         }
 
+    def _times(self, entry: int, repeat: Mapping[str, int]) -> int:
+        return repeat.get(sample_scene(self.cache.seed(entry), split=self.cache.split)["place"], 1)
+
     def _entry(self, position: int) -> int:
-        epoch, place = divmod(position, self.scene_count)
+        epoch, place = divmod(position, len(self._entries))
         if self._order[0] != epoch:
-            order = np.random.default_rng([self.seed, 0xE90C, epoch]).permutation(self.scene_count)
+            order = np.random.default_rng([self.seed, 0xE90C, epoch]).permutation(len(self._entries))
             self._order = (epoch, order)
-        return int(self._order[1][place])
+        return self._entries[int(self._order[1][place])]
 
     def _sample(self, entry: int, rng: np.random.Generator) -> tuple[Tensor, str]:
         latent = self.cache.latents[entry]

@@ -165,6 +165,16 @@ def test_every_epoch_visits_every_scene_once(latents, tokenizers):
     assert 35 < empty < 85
 
 
+def test_places_can_be_shown_more_often(latents, tokenizers):
+    place = sample_scene(41)["place"]
+    several = [i for i in range(6) if sample_scene(40 + i)["place"] == place]
+    count = 6 + 2 * len(several)
+    data = CaptionedLatents(latents, *tokenizers, batch_size=count, seed=2, repeat={place: 3})
+    for epoch in range(2):
+        shown = [int(v) for v in data[epoch]["latents"][:, 0, 0, 0]]
+        assert {i: shown.count(i) for i in range(6)} == {i: 3 if i in several else 1 for i in range(6)}
+
+
 def test_reading_targets_follow_the_scene_around():
     scene = next(s for s in map(sample_scene, range(50)) if s.light_azimuth_deg is not None)
     classes, (sin, cos, there) = reading_targets(scene.rotated(90.0))
