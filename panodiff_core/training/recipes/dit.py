@@ -175,7 +175,7 @@ class DitRecipe:
                 "width": 2 * height,
                 "steps": 24,
                 "guidance": self.plan.guidance,
-                "cfg": 2.0,
+                "cfg": 3.0,
                 # Measured on the small model: padding alone leaves a step at the seam, turning the ring removes it,
                 # and turning it from the first step on costs the direction of the light.
                 "padding": 1,
