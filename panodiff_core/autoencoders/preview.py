@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .latents import scale
 
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
-PATCH_PIXELS = 32
+FIELDS, SIDE = 4, 128
 RIDGE = 1e-3
-"""Relative weight of the penalty: directions of latent space that no flat colour reaches get no colour."""
+"""Relative weight of the penalty: directions of latent space that the fields hardly reach get no colour."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +33,38 @@ class PreviewMap:
 
 
 def fit_preview(vae: nn.Module) -> PreviewMap:
-    """Encode a chart of flat colours and fit the map by least squares; `vae` stays where it is.
+    """Encode fields of random colours and fit the map by least squares; `vae` stays where it is.
 
-    The chart is small (a 3×3×3 colour cube and a grey scale at 32×32 pixels each), so that this
-    costs a fraction of one picture's encoding.
+    The fields are as rough as pictures are: flat colours, which no picture is made of, lie so far from the latents of
+    pictures that a map fitted to them shows everything in glaring colours. They are small (4 of 128×128 pixels), so that
+    this costs a fraction of one picture's encoding.
     """
     weight = next(vae.parameters())
-    colours = _chart()
-    flat = (colours * 2.0 - 1.0)[:, :, None, None].expand(-1, -1, PATCH_PIXELS, PATCH_PIXELS)
+    fields = _fields()
     with torch.no_grad():
-        latents = torch.cat([vae.encode(part.to(weight)).latent_dist.mode() for part in flat.split(16)])
-    middle = scale(latents, vae)[..., 1:-1, 1:-1].mean(dim=(-2, -1)).cpu().double()
-    centre, target = middle.mean(0), colours.double().mean(0)
-    x, y = middle - centre, colours.double() - target
+        coded = [vae.encode((one * 2.0 - 1.0).to(weight)).latent_dist.mode() for one in fields.split(1)]
+    latents = scale(torch.cat(coded), vae).cpu().double()
+    colours = F.adaptive_avg_pool2d(fields.double(), latents.shape[-2:])
+    # Without the outermost latents, which have seen the encoder's padding.
+    x, y = (t[..., 1:-1, 1:-1].transpose(0, 1).flatten(1).T for t in (latents, colours))
+    centre, target = x.mean(0), y.mean(0)
+    x, y = x - centre, y - target
     gram = x.T @ x
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     matrix = torch.linalg.solve(gram + ridge, x.T @ y).T
     return PreviewMap(matrix.float(), (target - matrix @ centre).float())
 
 
-def _chart() -> Tensor:
-    """Colours [N, 3] in 0..1: a 3×3×3 cube and the greys between."""
-    cube = torch.cartesian_prod(*[torch.tensor([0.0, 0.5, 1.0])] * 3)
-    greys = torch.tensor(LEVELS)[:, None].expand(-1, 3)
-    return torch.cat([cube, greys])
+def _fields() -> Tensor:
+    """Pictures [FIELDS, 3, SIDE, SIDE] in 0..1 of noise at every scale, each half as strong as the one twice as large,
+    and with more brightness than colour in it; the same every time.
+    """
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(FIELDS, 3, SIDE, SIDE)
+    for level in range(1, 7):
+        cells = 2**level
+        light = torch.randn(FIELDS, 1, cells, cells, generator=generator)
+        colour = torch.randn(FIELDS, 3, cells, cells, generator=generator)
+        rough = F.interpolate(light + 0.7 * colour, SIDE, mode="bilinear", align_corners=False)
+        total += rough * 0.5 ** (level - 1)
+    return (0.5 + 0.2 * total / total.std()).clamp(0.0, 1.0)

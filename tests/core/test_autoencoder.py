@@ -150,3 +150,16 @@ def test_preview_finds_the_colours():
     colours = torch.rand(1, 3, 4, 8, generator=torch.Generator().manual_seed(2))
     latents = torch.einsum("oc,bchw->bohw", vae.weight.data, colours * 2 - 1)
     assert (preview((latents - 0.25) * 0.5) - colours).abs().max() < 0.01
+
+
+def test_preview_of_the_shipped_model_looks_like_the_picture():
+    from panodiff_core.autoencoders.ring import encode
+    from panodiff_core.data.worlds import render_equirect, sample_scene
+    from panodiff_core.engines import ENGINES
+    from panodiff_core.engines.dit360.checkpoint import load_part
+
+    vae = load_part(ENGINES["dit360"].small_model, "vae", torch.float32)
+    worlds = torch.stack([render_equirect(sample_scene(seed, "held_out"), 128, 256) for seed in range(6)])
+    with torch.no_grad():
+        shown = fit_preview(vae)(encode(vae, worlds.clamp(0, 1)))
+    assert (shown - F.avg_pool2d(worlds.clamp(0, 1), 8)).abs().mean() < 0.06
