@@ -39,8 +39,8 @@ def pyramid_loss(output: Tensor, target: Tensor, levels: int = 3) -> tuple[Tenso
 def colour_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of the colour differences red − green and blue − green over 4×4 blocks of [B, 3, H, W].
 
-    A pixel loss gives hue so small a share beside brightness that an autoencoder drops it first: red balloons come
-    back brown. Over blocks, because that is where the eye sees colour.
+    A pixel loss gives hue so small a share beside brightness that an autoencoder drops it first: red balloons came
+    back green. Over blocks, because that is where the eye sees colour.
     """
     difference = F.avg_pool2d(output - target, 4)
     red, green, blue = difference.unbind(dim=1)

@@ -176,8 +176,8 @@ class DitRecipe:
                 "steps": 24,
                 "guidance": self.plan.guidance,
                 "cfg": 3.0,
-                # Measured on the small model: padding alone leaves a step at the seam, turning the ring removes it,
-                # and turning it from the first step on costs the direction of the light.
+                # Measured: padding alone left a step at the seam of the first small model, and turning the ring removed
+                # it; turning it from the first step on costs the second one the direction of the light.
                 "padding": 1,
                 "roll": "late",
             },

@@ -64,7 +64,7 @@ class VaeConfig:
 class VaeModule(nn.Module):
     """Autoencoder, optional discriminator and their losses in one forward.
 
-    With a trained and frozen `refine` given, its encoder and latent scale stay exactly as they are and its decoder alone learns:
+    With a trained and frozen `refine` given, its encoder and latent scale stay exactly as they are; its decoder alone learns:
     latents on disk and whatever was trained on them remain valid.
     """
 
