@@ -165,6 +165,20 @@ def test_every_epoch_visits_every_scene_once(latents, tokenizers):
     assert 35 < empty < 85
 
 
+def test_the_light_can_be_named_more_often(latents, tokenizers):
+    def share(name_light: float) -> float:
+        data = CaptionedLatents(
+            latents, *tokenizers, batch_size=1, seed=2, dropout=0.0, name_light=name_light
+        )
+        rng = np.random.default_rng(1)
+        lit = [i for i in range(6) if sample_scene(40 + i).light_direction is not None]
+        words = {"left", "right", "ahead", "behind", "front", "back", "center"}
+        texts = [data._sample(entry, rng)[1] for entry in lit for _ in range(40)]
+        return sum(bool(words & set(text.replace(",", " ").split())) for text in texts) / len(texts)
+
+    assert share(0.0) < 0.8 and share(1.0) == 1.0
+
+
 def test_places_can_be_shown_more_often(latents, tokenizers):
     place = sample_scene(41)["place"]
     several = [i for i in range(6) if sample_scene(40 + i)["place"] == place]

@@ -105,6 +105,19 @@ def test_captions_stay_in_the_vocabulary_and_mention_only_true_things(style):
             assert text.mentioned == {k: v for k, v in truth.items() if v is not None}
 
 
+def test_captions_can_be_told_to_state_something():
+    """The wording of the rest stays; without it a short caption seldom states the light."""
+    stated = plain = 0
+    for seed in range(200):
+        scene = worlds.sample_scene(seed)
+        direction = scene.light_direction
+        told = worlds.caption(scene, seed, "short", always=("light",)).mentioned
+        free = worlds.caption(scene, seed, "short").mentioned
+        assert told == (free if direction is None else {**free, "light": direction})
+        stated, plain = stated + ("light" in told), plain + ("light" in free)
+    assert stated > 3 * plain > 0
+
+
 def test_one_scene_has_many_phrasings():
     scene = worlds.sample_scene(3)
     assert len({worlds.caption(scene, seed, "full").text for seed in range(50)}) > 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...runtime.errors import InputError
@@ -211,17 +212,18 @@ class Caption:
     mentioned: dict[str, str]
 
 
-def caption(scene: Scene, seed: int, style: str | None = None) -> Caption:
+def caption(scene: Scene, seed: int, style: str | None = None, always: Sequence[str] = ()) -> Caption:
     """Describe a scene.
 
     `seed` picks the wording. `style` is "full" (every attribute), "partial" (a random share), "short" (the place and at
-    most two more), "tags" (comma-separated), or None for a mixture of them. Raises InputError for another style.
+    most two more), "tags" (comma-separated), or None for a mixture of them. Attributes in `always` are stated wherever
+    the scene has them. Raises InputError for another style.
     """
     if style is not None and style not in STYLES:
         raise InputError(f"style is {style!r}; use one of {', '.join(STYLES)} or None.")
     rng = random.Random(f"caption {scene.seed} {seed}")
     style = style or rng.choices(STYLES, weights=(45, 30, 15, 10))[0]
-    mentioned = _choose(scene, rng, style)
+    mentioned = _choose(scene, rng, style, always)
     clauses = [_say(scene, name, value, rng) for name, value in mentioned.items() if name != "place"]
     rng.shuffle(clauses)
     place = rng.choice(_place_words(scene, mentioned))
@@ -256,7 +258,7 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
-def _choose(scene: Scene, rng: random.Random, style: str) -> dict[str, str]:
+def _choose(scene: Scene, rng: random.Random, style: str, always: Sequence[str]) -> dict[str, str]:
     known = {name: value for name, value in scene.attributes().items() if value is not None}
     names = [name for name in known if name != "place"]
     if style == "short":
@@ -264,6 +266,7 @@ def _choose(scene: Scene, rng: random.Random, style: str) -> dict[str, str]:
     elif style != "full":
         share = rng.uniform(0.2, 0.9)
         names = [n for n in names if rng.random() < share * (0.5 if (n, known[n]) in _RARELY_SAID else 1.0)]
+    names += [name for name in always if name in known and name not in names]
     return {"place": known["place"], **{name: known[name] for name in names}}
 
 

@@ -93,9 +93,11 @@ class DitRecipe:
         batch_size: int,
         seed: int,
         repeat_rooms: int = 1,
+        name_light: float = 0.0,
     ):
         self.config, self.plan, self.model_folder = config, plan, model
-        self.batch_size, self.seed, self.repeat_rooms = batch_size, seed, repeat_rooms
+        self.batch_size, self.seed = batch_size, seed
+        self.repeat_rooms, self.name_light = repeat_rooms, name_light
         self.cache = LatentCache(latents)
         self.vae = load_vae(model).train(False)
         if fingerprint(self.vae) != self.cache.autoencoder:
@@ -120,6 +122,7 @@ class DitRecipe:
             self.batch_size,
             self.seed,
             repeat={"room": self.repeat_rooms},
+            name_light=self.name_light,
         )
 
     def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
@@ -199,6 +202,7 @@ class DitRecipe:
             "padded-share": plan.padded_share,
             "id-scale": plan.id_scale,
             "repeat-rooms": self.repeat_rooms,
+            "name-light": self.name_light,
         }
         worlds = f"{len(cache)} worlds of split `{cache.split}`, seeds {cache.seed(0)} to {cache.seed(len(cache) - 1)}"
         words = len(self.tokenizer_2)
@@ -240,6 +244,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show rooms so many times as often: no other place teaches their attributes",
     )
     parser.add_argument(
+        "--name-light",
+        type=float,
+        default=0.0,
+        help="share of captions, 0 to 1, that state the light's direction whatever else they say: it is small in a "
+        "picture and the last thing to be learned",
+    )
+    parser.add_argument(
         "--id-scale", type=float, default=1.0, help="2 for half-size latents at full-size positions"
     )
 
@@ -261,4 +272,15 @@ def build(args: argparse.Namespace) -> DitRecipe:
     )
     if args.repeat_rooms < 1:
         raise InputError(f"--repeat-rooms must be at least 1, got {args.repeat_rooms}")
-    return DitRecipe(config, plan, args.model, args.latents, args.batch_size, args.seed, args.repeat_rooms)
+    if not 0 <= args.name_light <= 1:
+        raise InputError(f"--name-light must be between 0 and 1, got {args.name_light}")
+    return DitRecipe(
+        config,
+        plan,
+        args.model,
+        args.latents,
+        args.batch_size,
+        args.seed,
+        repeat_rooms=args.repeat_rooms,
+        name_light=args.name_light,
+    )
