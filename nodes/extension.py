@@ -6,13 +6,18 @@ from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .cubemap import ConvertCubemapToPanorama, ConvertPanoramaToCubemap
 from .decode import DecodePanorama
+from .empty_latent import EmptyPanoramaLatent
 from .encode import EncodePrompt
 from .load import LoadDiT360
+from .patch_model import PatchModel
+from .patch_vae import PatchVAE
 from .perspective import ExtractPerspective
+from .replacements import register_replacements
 from .rotate import RotatePanorama
 from .sample import SampleDiT360
 from .save import SavePanorama
 from .seam import ReportSeam
+from .sigmas import PanoramaSigmas
 from .view import ViewPanorama
 
 NODES: tuple[type[io.ComfyNode], ...] = (
@@ -20,6 +25,10 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     EncodePrompt,
     SampleDiT360,
     DecodePanorama,
+    PatchModel,
+    PatchVAE,
+    EmptyPanoramaLatent,
+    PanoramaSigmas,
     ReportSeam,
     RotatePanorama,
     ConvertPanoramaToCubemap,
@@ -31,7 +40,10 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 
 
 class PanoDiffExtension(ComfyExtension):
-    """Registers every node of the pack."""
+    """Registers every node of the pack, and what they can stand in for."""
+
+    async def on_load(self) -> None:
+        await register_replacements()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)
