@@ -16,6 +16,7 @@ from .camera import (
     vertical_fov,
 )
 from .checks import MODES
+from .crossfade import crossfade_seam
 from .cubemap import (
     ADJACENCY,
     CUBE_EDGES,
@@ -63,6 +64,7 @@ __all__ = [
     "check_pose",
     "check_rotation",
     "clear_grid_cache",
+    "crossfade_seam",
     "cubemap_to_equirect",
     "cubemap_to_perspective",
     "directions_to_faces",

@@ -26,3 +26,15 @@ class Step:
 
 OnStep = Callable[[Step], None]
 """Called after each step; raise `Cancelled` in it to stop."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One finished part of coding pictures with a VAE; `index` counts from 1 to `total`, all pictures together."""
+
+    index: int
+    total: int
+
+
+OnTile = Callable[[Tile], None]
+"""Called after each part; raise `Cancelled` in it to stop."""
