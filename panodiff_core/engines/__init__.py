@@ -41,14 +41,14 @@ class EngineStatus:
         return not self.missing
 
 
-def _load_dit360(folder: Path, **options: Any) -> Any:
+def _load_dit360(model: Path, **options: Any) -> Any:
     from .dit360.engine import load as load_engine
 
-    return load_engine(folder, **options)
+    return load_engine(model, **options)
 
 
 def _missing_dit360(folder: Path) -> list[str]:
-    from .dit360.checkpoint import missing_files
+    from .dit360.layout import missing_files
 
     return missing_files(folder)
 
@@ -68,18 +68,18 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
 
 
 def load(name: str = "dit360", model: str | Path | None = None, **options: Any) -> Any:
-    """Load an engine with a model folder, or with the small model that ships with PanoDiff.
+    """Load an engine with a model folder or weight file, or with the small model that ships with PanoDiff.
 
-    `name` is an engine or, for short, the path of a model folder. `options`: dtype, device, offload,
-    attention, lora; see the engine's own `load`. Raises InputError for an unknown engine, CheckpointError
+    `name` is an engine or, for short, the path of a model. `options`: parts, dtype, storage, device,
+    offload, attention, lora; see the engine's own `load`. Raises InputError for an unknown engine, CheckpointError
     when the model is not there.
     """
     if name not in ENGINES:
-        if model is None and Path(name).expanduser().is_dir():
+        if model is None and Path(name).expanduser().exists():
             name, model = "dit360", name
         else:
             raise InputError(
-                f"unknown engine {name!r}: there are {', '.join(ENGINES)}; or give a model folder that exists"
+                f"unknown engine {name!r}: there are {', '.join(ENGINES)}; or give a model that exists"
             )
     entry = ENGINES[name]
     if model is None:

@@ -14,8 +14,10 @@ from panodiff_core.engines.dit360.checkpoint import Components
 from panodiff_core.engines.dit360.config import DiT360Config, SamplingOptions
 from panodiff_core.engines.dit360.engine import DiT360Engine
 from panodiff_core.engines.dit360.model import build_transformer
+from panodiff_core.io.checkpoints.filling import check_shapes
+from panodiff_core.io.checkpoints.filling import fill as fill_module
+from panodiff_core.io.checkpoints.safetensors_files import open_safetensors
 from panodiff_core.runtime.placement import Resident
-from panodiff_core.runtime.weights import check_shapes, load_weights, read_shapes
 from panodiff_core.schedulers.flow_matching import FlowMatchConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "vectors" / "dit360"
@@ -31,10 +33,10 @@ def read(name: str) -> dict:
 
 
 def fill(module: torch.nn.Module, name: str, rename=lambda name: name, ties=None) -> torch.nn.Module:
-    files = [FOLDER / f"{name}.safetensors"]
-    shapes = read_shapes(files, rename)
-    check_shapes(module, {**shapes, **{k: shapes[v] for k, v in (ties or {}).items()}}, FOLDER)
-    load_weights(module, files, lambda name: torch.float32, rename, ties)
+    opened, _ = open_safetensors([FOLDER / f"{name}.safetensors"])
+    entries = {rename(key): entry for key, entry in opened.items() if rename(key) is not None}
+    check_shapes(module, {**entries, **{k: entries[v] for k, v in (ties or {}).items()}}, FOLDER)
+    fill_module(module, entries, lambda name: torch.float32, ties)
     return module
 
 

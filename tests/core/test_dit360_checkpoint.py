@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import panodiff_core as pano
 from panodiff_core.engines import ENGINES, describe
-from panodiff_core.engines.dit360.checkpoint import missing_files
+from panodiff_core.engines.dit360.layout import missing_files
 from panodiff_core.engines.dit360.config import DiT360Config, SamplingOptions, read_config
 
 
@@ -56,6 +56,7 @@ def test_everything_missing_is_listed_at_once(folder):
     assert missing_files(folder) == lacking
     text = refused(folder)
     assert f"lacks {', '.join(lacking)}" in text and "black-forest-labs/FLUX.1-dev" in text
+    assert "download dit360 --layout diffusers --only vae" in text and "--only transformer" not in text
 
 
 def test_pickles_are_refused(folder):
@@ -74,8 +75,8 @@ def test_missing_and_unexpected_keys(folder):
 
 
 def test_wrong_shapes_side_by_side(folder):
-    edit_weights(folder / WEIGHTS, lambda t: t.update({"x_embedder.weight": torch.zeros(32, 128)}))
-    assert "wrong shape (1): x_embedder.weight: file [32, 128], model [32, 64]" in refused(folder)
+    edit_weights(folder / WEIGHTS, lambda t: t.update({"x_embedder.bias": torch.zeros(31)}))
+    assert "wrong shape (1): x_embedder.bias: file [31], model [32]" in refused(folder)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -107,7 +108,7 @@ def test_nothing_is_read_before_all_is_checked(folder, monkeypatch):
     edit_weights(folder / "text_encoder_2" / "model.safetensors", lambda t: t.pop("shared.weight"))
     from panodiff_core.engines.dit360 import checkpoint
 
-    monkeypatch.setattr(checkpoint, "load_weights", lambda *a, **k: pytest.fail("read weights"))
+    monkeypatch.setattr(checkpoint, "fill", lambda *a, **k: pytest.fail("read weights"))
     assert "shared.weight" in refused(folder)
 
 
@@ -119,17 +120,21 @@ def test_broken_json(folder):
 @pytest.mark.parametrize(
     "part, changes, text",
     [
-        ("transformer", {"guidance_embeds": False}, "FLUX.1-schnell or a like"),
-        ("transformer", {"in_channels": 128, "out_channels": 64}, "control or fill model"),
+        ("transformer", {"guidance_embeds": False}, "this is FLUX.1-schnell or made from it"),
+        (
+            "transformer",
+            {"in_channels": 128, "out_channels": 64},
+            "is FLUX.1-depth or FLUX.1-canny (128 input channels instead of 64)",
+        ),
         ("transformer", {"_class_name": "ChromaTransformer2DModel"}, "describes a ChromaTransformer2DModel"),
         ("transformer", {"axes_dims_rope": [4, 4, 4]}, "three even numbers that add up to 16"),
-        ("transformer", {"joint_attention_dim": 48}, "joint_attention_dim is 48, the other parts give 32"),
+        ("transformer", {"joint_attention_dim": 48}, "joint_attention_dim 48, {text_encoder_2} gives 32"),
         (
             "transformer",
             {"pooled_projection_dim": 48},
-            "pooled_projection_dim is 48, the other parts give 24",
+            "pooled_projection_dim 48, {text_encoder} gives 24",
         ),
-        ("vae", {"latent_channels": 4}, "in_channels is 64, the other parts give 16"),
+        ("vae", {"latent_channels": 4}, "in_channels 64, {vae} gives 16"),
         (
             "vae",
             {"_class_name": "AutoencoderTiny"},
@@ -137,13 +142,14 @@ def test_broken_json(folder):
         ),
         ("text_encoder", {"model_type": "bert"}, "model_type 'bert', expected 'clip_text_model'"),
         ("transformer", {"in_channels": "64"}, "a config.json with a value of the wrong type"),
-        ("vae", {"norm_num_groups": 3}, "config.json describes no model that can be built"),
+        ("vae", {"norm_num_groups": 3}, "{vae}: its configuration describes no model that can be built"),
         ("text_encoder_2", {"vocab_size": 10}, "tokens, text_encoder_2 has 10 embeddings"),
     ],
 )
 def test_foreign_configs(folder, part, changes, text):
     edit_json(folder / part / "config.json", **changes)
-    assert text in refused(folder)
+    folders = {name: folder / name for name in ("vae", "text_encoder", "text_encoder_2")}
+    assert text.format(**folders) in refused(folder)
 
 
 def test_other_scheduler(folder):

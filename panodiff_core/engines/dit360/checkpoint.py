@@ -1,7 +1,8 @@
-"""DiT360 models on disk: the diffusers folder layout of FLUX.1-dev, read strictly.
+"""DiT360 models on disk, read strictly: the diffusers folder of FLUX.1-dev, or the single files that people own.
 
-Layout: model_index.json, scheduler/, text_encoder/ (CLIP), text_encoder_2/ (T5), tokenizer/, tokenizer_2/,
-transformer/ and vae/. What is missing, damaged or of another family is said before any tensor is read.
+`layout` finds the parts, `formats` tells their format by header keys, `keys` maps their names, `configurations` reads
+sizes from shapes; here they become modules. What is missing, damaged or of another family is said before any tensor is
+read, and tensors are read one at a time.
 """
 
 from __future__ import annotations
@@ -14,197 +15,148 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...conditioning.text import TextEncoder
+from ...conditioning.text import LONGEST_PROMPT, TextEncoder
+from ...io.checkpoints.filling import check_shapes, fill
+from ...io.json_file import read_json
 from ...layers.ring import PATCH
 from ...runtime.errors import CheckpointError, InputError
-from ...runtime.weights import check_shapes, load_weights, read_json, read_shapes, weight_files
 from ...schedulers.flow_matching import FlowMatchConfig
 from .config import DiT360Config, read_config
+from .formats import CLIP, T5, T5_COPY, T5_EMBEDDING, TRANSFORMER, VAE, refuse_relatives
+from .layout import SOURCE, ModelSource, PartSource, find_model, find_part
 from .model import build_transformer, check_transformer_config
-
-SOURCE = (
-    "get the diffusers layout of black-forest-labs/FLUX.1-dev from huggingface.co (its licence applies): "
-    "model_index.json, scheduler, text_encoder, text_encoder_2, tokenizer, tokenizer_2, transformer and vae"
-)
-DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
-EMBEDDING, EMBEDDING_COPY = "shared.weight", "encoder.embed_tokens.weight"
+from .precision import tensor_types, time_in_float32
 
 
 @dataclass(frozen=True)
 class Components:
-    """The loaded parts of one model folder, on the CPU."""
+    """The loaded parts of one model, on the CPU. `formats` says per part in which format it was found."""
 
     transformer: nn.Module
     vae: nn.Module
     text: TextEncoder
     scheduler: FlowMatchConfig
     config: DiT360Config
+    formats: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One set of weights: where it lies and how its names map onto the module."""
+def load_components(
+    model: Path,
+    dtype: torch.dtype,
+    parts: Mapping[str, Path] | None = None,
+    configs: Mapping[str, Mapping[str, Any]] | None = None,
+    storage: str | None = None,
+) -> Components:
+    """Read a model: a diffusers folder or a weight file, with `parts` from elsewhere (see `layout.find_model`).
 
-    folder: Path
-    module: nn.Module
-    files: list[Path]
-    dtype_of: Callable[[str], torch.dtype]
-    rename: Callable[[str], str | None] = lambda name: name
-    ties: Mapping[str, str] | None = None
-
-    def check(self) -> None:
-        shapes = read_shapes(self.files, self.rename)
-        for name, source in (self.ties or {}).items():
-            if source in shapes:
-                shapes[name] = shapes[source]
-        check_shapes(self.module, shapes, self.folder)
-
-    def load(self) -> None:
-        load_weights(self.module, self.files, self.dtype_of, self.rename, self.ties)
-
-
-def missing_files(folder: Path) -> list[str]:
-    """What a model folder lacks, as paths relative to it; empty when nothing does. Reads no weights."""
-    needed = {
-        "scheduler": [("scheduler_config.json",)],
-        "text_encoder": [("config.json",), _weights(TRANSFORMERS_STEM)],
-        "text_encoder_2": [("config.json",), _weights(TRANSFORMERS_STEM)],
-        "tokenizer": [("tokenizer_config.json",), ("tokenizer.json", "vocab.json")],
-        "tokenizer_2": [("tokenizer_config.json",), ("tokenizer.json", "spiece.model")],
-        "transformer": [("config.json",), _weights(DIFFUSERS_STEM)],
-        "vae": [("config.json",), _weights(DIFFUSERS_STEM)],
-    }
-    lacking = [] if (folder / "model_index.json").is_file() else ["model_index.json"]
-    for part, groups in needed.items():
-        if not (folder / part).is_dir():
-            lacking.append(f"{part}/")
-            continue
-        lacking += [
-            f"{part}/{names[0]}" for names in groups if not any((folder / part / n).is_file() for n in names)
-        ]
-    return lacking
-
-
-def load_components(folder: Path, dtype: torch.dtype) -> Components:
-    """Read a model folder. Weights take `dtype`, except where float16 would overflow (VAE, T5's output
-    layers).
-
-    Raises CheckpointError when anything is missing, corrupt, of another family, of the wrong shape, or not
-    finite.
+    Weights take `dtype`, with the exceptions of `precision.tensor_types`, among them fp8 `storage`. Raises CheckpointError when
+    anything is missing, corrupt, of another family, of the wrong shape, or not finite.
     """
-    _check_layout(folder)
-    configs = {
-        part: read_json(folder / part / "config.json")
-        for part in ("transformer", "vae", "text_encoder", "text_encoder_2")
-    }
+    source = find_model(model, parts, configs)
+    _check_configs(source.parts)
+    scheduler, config = _read_settings(source)
+    modules = {name: _build(part) for name, part in source.parts.items()}
+    text = TextEncoder(
+        read_tokenizer(
+            source.tokenizers["tokenizer"], source.parts[CLIP].config.get("max_position_embeddings")
+        ),
+        modules[CLIP],
+        read_tokenizer(source.tokenizers["tokenizer_2"]),
+        modules[T5],
+    )
+    _check_vocabulary(source, text)
+    for name, part in source.parts.items():
+        _check(modules[name], part)
+    for name, part in source.parts.items():
+        _fill(modules[name], part, dtype, storage)
+    formats = {name: part.format for name, part in source.parts.items()}
+    return Components(modules[TRANSFORMER], modules[VAE], text, scheduler, config, formats)
+
+
+def load_part(
+    path: Path, name: str, dtype: torch.dtype, config: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """One of "transformer", "vae", "text_encoder" and "text_encoder_2", frozen, on the CPU.
+
+    `path` is a model folder with a sub-folder of that name, or a weight file. Raises CheckpointError as
+    `load_components` does.
+    """
+    part = find_part(path if path.is_file() else path / name, name, config)
+    _check_kind(part)
+    module = _build(part)
+    _check(module, part)
+    _fill(module, part, dtype)
+    return module
+
+
+def _read_settings(source: ModelSource) -> tuple[FlowMatchConfig, DiT360Config]:
+    if source.folder is None:
+        return FlowMatchConfig(), DiT360Config()
+    return _read_scheduler(source.folder / "scheduler" / "scheduler_config.json"), read_config(source.folder)
+
+
+def _check_kind(part: PartSource) -> None:
+    """Raise CheckpointError when the configuration is another family's."""
+    if part.name == TRANSFORMER:
+        refuse_relatives(part.entries, part.config, part.where)
+        return check_transformer_config(part.config, part.where)
+    key, value = {
+        VAE: ("_class_name", "AutoencoderKL"),
+        CLIP: ("model_type", "clip_text_model"),
+        T5: ("model_type", "t5"),
+    }[part.name]
+    found = part.config.get(key)
+    if found != value:
+        raise CheckpointError(f"{part.where}/config.json has {key} {found!r}, expected {value!r}: {SOURCE}")
+    return None
+
+
+def _check_configs(parts: Mapping[str, PartSource]) -> None:
     try:
-        _check_configs(folder, configs)
+        for part in parts.values():
+            _check_kind(part)
     except TypeError as error:
         raise CheckpointError(
-            f"{folder} has a config.json with a value of the wrong type ({error})"
+            f"{part.where} has a config.json with a value of the wrong type ({error})"
         ) from error
-    config = read_config(folder)
-    scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
-    parts = {name: _open_part(folder, name, configs[name], dtype) for name in configs}
-    text = TextEncoder(
-        read_tokenizer(folder / "tokenizer"),
-        parts["text_encoder"].module,
-        read_tokenizer(folder / "tokenizer_2"),
-        parts["text_encoder_2"].module,
-    )
-    _check_vocabulary(folder, text, configs)
-    for part in parts.values():
-        part.check()
-    for part in parts.values():
-        part.load()
-    _share_embeddings(text.t5)
-    return Components(parts["transformer"].module, parts["vae"].module, text, scheduler, config)
-
-
-def load_part(folder: Path, name: str, dtype: torch.dtype) -> nn.Module:
-    """One of "transformer", "vae", "text_encoder" and "text_encoder_2" of a model folder, frozen, on the CPU.
-
-    Raises CheckpointError as `load_components` does.
-    """
-    part = _open_part(folder, name, read_json(folder / name / "config.json"), dtype)
-    part.check()
-    part.load()
-    if name == "text_encoder_2":
-        _share_embeddings(part.module)
-    return part.module
-
-
-def _weights(stem: str) -> tuple[str, ...]:
-    return f"{stem}.safetensors", f"{stem}.safetensors.index.json"
-
-
-def _check_layout(folder: Path) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no model folder {folder}: {SOURCE}")
-    lacking = missing_files(folder)
-    if lacking:
-        for part, stem in (("transformer", DIFFUSERS_STEM), ("vae", DIFFUSERS_STEM)):
-            _explain_pickles(folder / part, stem)
-        for part in ("text_encoder", "text_encoder_2"):
-            _explain_pickles(folder / part, TRANSFORMERS_STEM)
-        raise CheckpointError(f"{folder} lacks {', '.join(lacking)}: {SOURCE}")
-
-
-def _explain_pickles(folder: Path, stem: str) -> None:
-    """Let `weight_files` say why pickled weights do not count as weights."""
-    if folder.is_dir() and any(folder.glob("*.bin")):
-        weight_files(folder, stem)
-
-
-def _check_configs(folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
-    transformer, vae = configs["transformer"], configs["vae"]
-    check_transformer_config(transformer, str(folder / "transformer" / "config.json"))
-    for part, key, value in (
-        ("vae", "_class_name", "AutoencoderKL"),
-        ("text_encoder", "model_type", "clip_text_model"),
-        ("text_encoder_2", "model_type", "t5"),
-    ):
-        found = configs[part].get(key)
-        if found != value:
-            raise CheckpointError(
-                f"{folder / part / 'config.json'} has {key} {found!r}, expected {value!r}: {SOURCE}"
-            )
-    for what, left, right in (
+    transformer, vae = parts[TRANSFORMER].config, parts[VAE].config
+    for what, left, right, other in (
         (
             "joint_attention_dim",
             transformer.get("joint_attention_dim", 4096),
-            configs["text_encoder_2"].get("d_model"),
+            parts[T5].config.get("d_model"),
+            T5,
         ),
         (
             "pooled_projection_dim",
             transformer.get("pooled_projection_dim", 768),
-            configs["text_encoder"].get("hidden_size"),
+            parts[CLIP].config.get("hidden_size"),
+            CLIP,
         ),
-        ("in_channels", transformer.get("in_channels", 64), PATCH**2 * vae.get("latent_channels", 4)),
+        ("in_channels", transformer.get("in_channels", 64), PATCH**2 * vae.get("latent_channels", 4), VAE),
     ):
         if left != right:
             raise CheckpointError(
-                f"{folder}: the transformer's {what} is {left}, the other parts give {right}: "
-                "the sub-folders come from different models"
+                f"{parts[TRANSFORMER].where} has {what} {left}, {parts[other].where} gives {right}: "
+                "the parts come from different models"
             )
 
 
-def _check_vocabulary(folder: Path, text: TextEncoder, configs: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_vocabulary(source: ModelSource, text: TextEncoder) -> None:
     for part, encoder, tokenizer in (
-        ("tokenizer", "text_encoder", text.tokenizer),
-        ("tokenizer_2", "text_encoder_2", text.tokenizer_2),
+        ("tokenizer", CLIP, text.tokenizer),
+        ("tokenizer_2", T5, text.tokenizer_2),
     ):
-        room, words = configs[encoder].get("vocab_size"), len(tokenizer)
+        folder, config = source.tokenizers[part], source.parts[encoder].config
+        room, words = config.get("vocab_size"), len(tokenizer)
         if room is not None and words > room:
             raise CheckpointError(
-                f"{folder / part} has {words} tokens, {encoder} has {room} embeddings: "
-                "they belong to different models"
+                f"{folder} has {words} tokens, {encoder} has {room} embeddings: they belong to different models"
             )
-        positions = configs[encoder].get("max_position_embeddings")
+        positions = config.get("max_position_embeddings")
         if positions is not None and tokenizer.model_max_length > positions:
             raise CheckpointError(
-                f"{folder / part}: model_max_length {tokenizer.model_max_length} exceeds "
-                f"the {positions} positions of {encoder}"
+                f"{folder}: model_max_length {tokenizer.model_max_length} exceeds the {positions} positions of {encoder}"
             )
 
 
@@ -220,71 +172,74 @@ def _read_scheduler(path: Path) -> FlowMatchConfig:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder. Raises CheckpointError when it cannot be read."""
+def read_tokenizer(folder: Path, positions: int | None = None) -> Any:
+    """The tokenizer in a folder. Raises CheckpointError when it cannot be read.
+
+    `positions` is how many tokens its encoder has positions for: the limit where the folder states none of use, as in
+    the copy of CLIP's tokenizer that comes with ComfyUI.
+    """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the library raises whatever its parsers raise
         raise CheckpointError(f"{folder} cannot be read as a tokenizer ({error}): {SOURCE}") from error
+    if positions is not None and tokenizer.model_max_length > LONGEST_PROMPT:
+        tokenizer.model_max_length = positions
+    return tokenizer
 
 
-def _open_part(folder: Path, name: str, config: Mapping[str, Any], dtype: torch.dtype) -> _Part:
+def _build(part: PartSource) -> nn.Module:
     """A module without memory behind its weights, ready to be compared with the files and filled."""
     from accelerate import init_empty_weights
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-    kinds = {
-        "transformer": build_transformer,
-        "vae": AutoencoderKL.from_config,
-        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig.from_dict(config)),
-        "text_encoder_2": lambda config: T5EncoderModel(T5Config.from_dict(config)),
-    }
-    with init_empty_weights(include_buffers=False):
-        module = _construct(kinds[name], folder / name / "config.json", config)
-    half = dtype == torch.float16
-
-    def part(stem: str, dtype_of=lambda name: dtype, **names) -> _Part:
-        return _Part(folder / name, module, weight_files(folder / name, stem), dtype_of, **names)
-
-    if name == "transformer":
-        return part(DIFFUSERS_STEM)
-    if name == "vae":
-        return part(DIFFUSERS_STEM, lambda name: torch.float32 if half else dtype)
-    if name == "text_encoder":
-        return part(TRANSFORMERS_STEM, rename=_clip_names(module))
-    return part(
-        TRANSFORMERS_STEM,
-        lambda name: torch.float32 if half and name.endswith(".wo.weight") else dtype,
-        ties={EMBEDDING_COPY: EMBEDDING},
-        rename=_rename_t5,
-    )
-
-
-def _share_embeddings(t5: nn.Module) -> None:
-    # One parameter under two names, so that moving it moves it once.
-    t5.encoder.set_input_embeddings(t5.shared)
-
-
-def _construct(kind: Callable[[dict], nn.Module], path: Path, config: Mapping[str, Any]) -> nn.Module:
+    kinds = {TRANSFORMER: build_transformer, VAE: _build_vae, CLIP: _build_clip, T5: _build_t5}
     try:
-        return kind(dict(config))
+        with init_empty_weights(include_buffers=False):
+            return kinds[part.name](dict(part.config))
     except Exception as error:  # the libraries raise whatever a contradictory config leads them to
-        raise CheckpointError(f"{path} describes no model that can be built ({error}): {SOURCE}") from error
+        raise CheckpointError(
+            f"{part.where}: its configuration describes no model that can be built ({error}): {SOURCE}"
+        ) from error
 
 
-def _rename_t5(name: str) -> str | None:
-    return None if name == EMBEDDING_COPY else name
+def _build_vae(config: dict[str, Any]) -> nn.Module:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL.from_config(config)
 
 
-def _clip_names(clip: nn.Module) -> Callable[[str], str | None]:
-    """Files and library versions differ in the prefix `text_model.`; position ids are computed, not read."""
-    prefix = "text_model." if any(name.startswith("text_model.") for name in clip.state_dict()) else ""
+def _build_clip(config: dict[str, Any]) -> nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModel
 
-    def rename(name: str) -> str | None:
-        plain = name.removeprefix("text_model.")
-        return None if plain == "embeddings.position_ids" else prefix + plain
+    return CLIPTextModel(CLIPTextConfig.from_dict(config))
 
-    return rename
+
+def _build_t5(config: dict[str, Any]) -> nn.Module:
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(T5Config.from_dict(config))
+
+
+def _named(module: nn.Module, part: PartSource) -> dict[str, Any]:
+    """The entries as this version of the library names them: CLIP's prefix `text_model.` comes and goes."""
+    if part.name == CLIP and any(name.startswith("text_model.") for name in module.state_dict()):
+        return {f"text_model.{name}": entry for name, entry in part.entries.items()}
+    return part.entries
+
+
+def _check(module: nn.Module, part: PartSource) -> None:
+    entries = _named(module, part)
+    if part.name == T5 and T5_EMBEDDING in entries:
+        entries = {**entries, T5_COPY: entries[T5_EMBEDDING]}
+    check_shapes(module, entries, part.where)
+
+
+def _fill(module: nn.Module, part: PartSource, dtype: torch.dtype, storage: str | None = None) -> None:
+    types = tensor_types(part.name, module, dtype, storage)
+    fill(module, _named(module, part), types, {T5_COPY: T5_EMBEDDING} if part.name == T5 else None)
+    if part.name == T5:
+        # One parameter under two names, so that moving it moves it once.
+        module.encoder.set_input_embeddings(module.shared)
+    if part.name == TRANSFORMER and dtype.itemsize == 2:
+        time_in_float32(module)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from ...io.json_file import read_json
 from ...runtime.errors import CheckpointError, InputError
-from ...runtime.weights import read_json
 from ...schedulers.flow_matching import GRIDS, SOLVERS
 
 ROLLS = ("off", "alternate", "late", "random")
@@ -27,7 +27,8 @@ class SamplingOptions:
     "alternate" (0 and half the width in turn), "late" (the same, but only in the second half of the steps:
     the first ones lay out the picture, and a turned network would put what the prompt wants on the left on the right),
     "random" (drawn from the seed), or one offset in token columns per step. `mu`: the shift exponent by the "padded" or "unpadded" token count, or a number. `grid`: noise
-    levels before the shift. `solver`: "euler", or "heun" with two calls per step. `prompt_prefix` is put
+    levels before the shift. `solver`: "euler", or "heun" with two calls per step. `step_cache`: relative change of
+    the first block below which the other blocks are not computed again (see `step_cache`), 0 is off. `prompt_prefix` is put
     before prompts that do not begin with it. Raises InputError for a value out of range.
     """
 
@@ -41,6 +42,7 @@ class SamplingOptions:
     mu: str | float = "padded"
     grid: str = "linear"
     solver: str = "euler"
+    step_cache: float = 0.0
     prompt_prefix: str = "This is a panorama image. The image depicts "
 
     def __post_init__(self) -> None:
@@ -49,6 +51,7 @@ class SamplingOptions:
         _integer("padding", self.padding, 0)
         for name in ("guidance", "cfg"):
             _number(name, getattr(self, name), 0.0, 100.0)
+        _number("step_cache", self.step_cache, 0.0, 1.0)
         if not isinstance(self.prompt_prefix, str):
             raise InputError(f"prompt_prefix must be a text, got {self.prompt_prefix!r}")
         _choice("grid", self.grid, GRIDS)

@@ -1,0 +1,77 @@
+"""A tensor that lies in a file: known by its shape, read only when it is needed, whole or by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor, not yet read.
+
+    `dtype` is the element type in which `read` gives it: that of the file, or float32 where the file holds blocks or
+    scaled numbers. `read_rows(start, stop)` reads a range of the first axis; a scalar ignores it. `origin` names file
+    and tensor in messages.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    origin: str
+    read_rows: Callable[[int, int], Tensor]
+
+    def read(self) -> Tensor:
+        """The whole tensor, on the CPU."""
+        return self.read_rows(0, self.shape[0] if self.shape else 1)
+
+    def rows(self, start: int, stop: int) -> Entry:
+        """A range of the first axis."""
+        shape = (stop - start, *self.shape[1:])
+        return Entry(
+            shape, self.dtype, self.origin, lambda low, high: self.read_rows(start + low, start + high)
+        )
+
+    def squeezed(self) -> Entry:
+        """Without the trailing axes of length one: the kernel of a 1×1 convolution as a matrix."""
+        shape = self.shape
+        while len(shape) > 2 and shape[-1] == 1:
+            shape = shape[:-1]
+        return Entry(
+            shape,
+            self.dtype,
+            self.origin,
+            lambda low, high: self.read_rows(low, high).reshape(-1, *shape[1:]),
+        )
+
+    def scaled(self, scale: Entry) -> Entry:
+        """Times a factor, one for all or one per row, in float32."""
+
+        def read_rows(low: int, high: int) -> Tensor:
+            factor = scale.read().float().flatten()
+            if len(factor) > 1:
+                factor = factor[low:high].reshape(-1, *[1] * (len(self.shape) - 1))
+            return self.read_rows(low, high).float() * factor
+
+        return Entry(self.shape, torch.float32, self.origin, read_rows)
+
+
+def joined(parts: Sequence[Entry]) -> Entry:
+    """Entries one after the other along the first axis; they are read whole."""
+    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+
+    def read_rows(low: int, high: int) -> Tensor:
+        return torch.cat([part.read() for part in parts])[low:high]
+
+    return Entry(shape, parts[0].dtype, parts[0].origin, read_rows)
+
+
+Weights = Mapping[str, Entry]
+"""The tensors of one model by name."""
+
+
+def with_prefix_removed(weights: Weights, prefix: str) -> dict[str, Entry]:
+    """The entries whose name starts with `prefix`, under the rest of their name."""
+    return {name.removeprefix(prefix): entry for name, entry in weights.items() if name.startswith(prefix)}

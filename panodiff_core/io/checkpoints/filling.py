@@ -1,0 +1,102 @@
+"""Put weights into a module, strictly: nothing missing, nothing left over, no wrong shape, no NaN.
+
+Everything that headers and configs can tell is checked before the first byte of a tensor is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...runtime.errors import CheckpointError
+from .entries import Entry
+
+LISTED = 8
+
+
+def check_shapes(module: nn.Module, entries: Mapping[str, Entry], where: Path | str) -> None:
+    """Compare names and shapes with a module's parameters and persistent buffers.
+
+    Raises CheckpointError listing missing and unexpected names, and wrong shapes side by side.
+    """
+    expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+    wrong = [
+        f"{name}: file {list(entries[name].shape)}, model {list(shape)}"
+        for name, shape in sorted(expected.items())
+        if name in entries and entries[name].shape != shape
+    ]
+    refuse_differences(
+        f"{where} does not fit {type(module).__name__} as its configuration describes it",
+        sorted(expected.keys() - entries.keys()),
+        sorted(entries.keys() - expected.keys()),
+        wrong,
+    )
+
+
+def refuse_differences(
+    what: str, missing: list[str], unexpected: list[str], wrong: list[str] | None = None
+) -> None:
+    """Raise CheckpointError with these lists, unless all are empty."""
+    lines = [
+        f"  {title} ({len(names)}): {some(names)}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong or []))
+        if names
+    ]
+    if lines:
+        raise CheckpointError(
+            f"{what}:\n"
+            + "\n".join(lines)
+            + "\n  weights and configuration belong to different models, or a file is damaged: fetch both again"
+        )
+
+
+def some(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f", … and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def fill(
+    module: nn.Module,
+    entries: Mapping[str, Entry],
+    dtype_of: Callable[[str], torch.dtype],
+    ties: Mapping[str, str] | None = None,
+) -> None:
+    """Put the entries into `module` (which may sit on the meta device), one tensor at a time.
+
+    `dtype_of(name)` is the storage type of each tensor; `ties` says which names take the tensor of another
+    name. Names and shapes must have passed `check_shapes`. Raises CheckpointError naming file and tensor when
+    a value is NaN or infinite, in the file or after the cast.
+    """
+    state = {name: _checked(entry, dtype_of(name)) for name, entry in entries.items()}
+    for name, source in (ties or {}).items():
+        state[name] = state[source]
+    module.load_state_dict(state, strict=True, assign=True)
+    module.train(False).requires_grad_(False)
+
+
+def _checked(entry: Entry, dtype: torch.dtype) -> Tensor:
+    tensor = entry.read()
+    if not tensor.is_floating_point():
+        return tensor
+    if not _finite(tensor):
+        raise CheckpointError(
+            f"{entry.origin} has NaN or infinite values: the file is damaged, fetch it again"
+        )
+    cast = tensor.to(dtype)
+    if cast is not tensor and not _finite(cast):
+        raise CheckpointError(f"{entry.origin} overflows {dtype}: load with dtype bfloat16 or float32, no 8-bit storage")
+    return cast
+
+
+def _finite(tensor: Tensor) -> bool:
+    if tensor.numel() == 0:
+        return True
+    if tensor.dtype.itemsize == 1:  # no reduction is written for 8-bit floats
+        tensor = tensor.to(torch.bfloat16)
+    low, high = torch.aminmax(tensor)  # one pass, nothing allocated; NaN wins in both
+    return math.isfinite(low.item()) and math.isfinite(high.item())
