@@ -15,7 +15,7 @@ pytest.importorskip("diffusers")
 import panodiff_core as pano
 from panodiff_core.conditioning.text import TextCondition
 from panodiff_core.engines.dit360.engine import DiT360Engine
-from panodiff_core.engines.dit360.lora import FusedLora, parse_lora, read_lora
+from panodiff_core.engines.dit360.lora import LoraStack, parse_loras, read_lora
 from panodiff_core.layers.ring import pack
 from tests.core.dit360_vectors import FOLDER, engine, fill, largest, tensors, transformer
 
@@ -39,23 +39,23 @@ def sample(network: torch.nn.Module) -> torch.Tensor:
 def test_trajectories_and_the_way_back(network):
     t = tensors("t2i")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    lora = FusedLora(network, read_lora(FILE))
-    assert len(lora.weights.pairs) == 14
+    lora = LoraStack(network, [read_lora(FILE)])
+    assert lora.mode == "fused" and len(lora.adapters[0].pairs) == 14
     assert largest(sample(network), t["lora.final_packed"]) <= 2e-4
-    lora.set_strength(0.5)
+    lora.set_strengths([0.5])
     assert largest(sample(network), t["lora_half.final_packed"]) <= 2e-4
     assert largest(sample(network), t["lora.final_packed"]) > 0.05
-    lora.set_strength(0.0)
+    lora.remove()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_fused_once_and_rounded_once(network):
     """In bfloat16, changing the strength often leaves no trace."""
     network.to(torch.bfloat16)
-    lora = FusedLora(network, read_lora(FILE), 0.7)
+    lora = LoraStack(network, [read_lora(FILE)], [0.7])
     once = {name: value.clone() for name, value in network.state_dict().items()}
     for strength in (1.0, -2.0, 0.0, 0.7):
-        lora.set_strength(strength)
+        lora.set_strengths([strength])
     assert all(torch.equal(value, once[name]) for name, value in network.state_dict().items())
     assert network.dtype == torch.bfloat16
 
@@ -114,7 +114,7 @@ def test_another_models(tmp_path, network, tiny_folder):
         tmp_path / "a.safetensors", lambda t: t.update({f"{NAME}.lora_B.weight": torch.zeros(64, 4)})
     )
     with pytest.raises(pano.CheckpointError, match=r"changes a weight of \[64, 32\].*a weight of \[32, 32\]"):
-        FusedLora(network, read_lora(file))
+        LoraStack(network, [read_lora(file)])
     with pytest.raises(pano.CheckpointError, match="transformer_blocks.1.*no such layer"):
         pano.load("dit360", tiny_folder, device="cpu", lora=FILE)
     with pytest.raises(pano.CheckpointError, match="there is no LoRA"):
@@ -130,9 +130,51 @@ def test_from_the_public_door(tmp_path, tiny_folder, tiny_engine):
     loaded = pano.load("dit360", tiny_folder, device="cpu", lora=(file, 0.5))
     mine = loaded.transformer.state_dict()
     changed = [n for n, v in tiny_engine.transformer.state_dict().items() if not torch.equal(v, mine[n])]
-    assert changed == ["transformer_blocks.0.attn.to_q.weight"] and loaded.lora.strength == 0.5
-    for bad in (3, (file, 1.0, 2.0), [file]):
+    assert changed == ["transformer_blocks.0.attn.to_q.weight"] and loaded.loras.strengths == (0.5,)
+    for bad in (3, (file, 1.0, 2.0), [file, 3]):
         with pytest.raises(pano.InputError, match="lora must be a path"):
-            parse_lora(bad)
+            parse_loras(bad)
+    assert parse_loras([file, (file, 0.5)]) == [(file, 1.0), (file, 0.5)] and parse_loras(None) == []
     with pytest.raises(pano.InputError, match="strength must be a number"):
-        loaded.lora.set_strength(float("nan"))
+        loaded.loras.set_strengths([float("nan")])
+    with pytest.raises(pano.InputError, match="2 strengths for 1 LoRAs"):
+        loaded.loras.set_strengths([1.0, 1.0])
+    with pytest.raises(pano.InputError, match="lora_mode must be one of fused, side"):
+        pano.load("dit360", tiny_folder, device="cpu", lora=file, lora_mode="both")
+    twice = pano.load("dit360", tiny_folder, device="cpu", lora=[(file, 0.2), (file, 0.3)])
+    weight = twice.transformer.transformer_blocks[0].attn.to_q.weight
+    assert largest(weight, mine["transformer_blocks.0.attn.to_q.weight"]) <= 1e-6
+
+
+def test_side_branches(network):
+    """The same trajectories with the weights untouched; nothing stays when they are taken off."""
+    t, before = tensors("t2i"), {name: value.clone() for name, value in network.state_dict().items()}
+    # Half of it twice: the branches of several adapters share two products.
+    lora = LoraStack(network, [read_lora(FILE), read_lora(FILE)], [0.75, 0.25], "side")
+    assert largest(sample(network), t["lora.final_packed"]) <= 2e-4
+    after = network.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[n], before[n]) for n in before)
+    network.to(torch.float64).to(torch.float32)  # the branches move with the module
+    lora.set_strengths([0.5, 0.0])
+    assert largest(sample(network), t["lora_half.final_packed"]) <= 2e-4
+    lora.remove()
+    assert largest(sample(network), t["cfg_off.final_packed"]) <= 2e-4
+    left = [n for n, m in network.named_modules() if m._forward_hooks or "lora_down" in m._buffers]
+    assert not left
+
+
+def test_eight_bit_weights_take_the_side_branch(network):
+    """Rounded to fp8, a small update would vanish in the weight; beside it, it stays whole."""
+    layer = network.transformer_blocks[0].attn.to_q
+    layer.weight.data = layer.weight.data.to(torch.float8_e4m3fn)
+    weights = read_lora(FILE)
+    lora = LoraStack(network, [weights], [0.01])
+    assert lora.mode == "side"
+    name = "transformer_blocks.0.attn.to_q"
+    down, up = weights.pairs[name]
+    x = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(1))
+    got = layer._forward_hooks[next(iter(layer._forward_hooks))](layer, (x,), torch.zeros(1, 5, 32))
+    assert largest(got, 0.01 * x @ down.T @ up.T) <= 5e-3 * got.abs().max()  # bf16
+    lora.remove()
+    forced = LoraStack(network, [weights], [1.0], "fused")
+    assert forced.mode == "fused" and layer.weight.dtype == torch.float8_e4m3fn
