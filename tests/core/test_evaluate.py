@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +58,14 @@ def test_cases_are_held_out_repeatable_and_state_their_place(cases):
     assert not {case.scene.seed for case in cases} & {case.scene.seed for case in scenes.short_cases(4, 0)}
     assert len({case.scene["place"] for case in cases}) == len(ATTRIBUTES["place"])
     assert all(case.caption.mentioned["place"] == case.scene["place"] for case in cases)
+
+
+def test_every_attribute_is_asked_often_enough(cases):
+    """A dozen questions about each in a full run; what is added comes after the prompts asked for."""
+    asked = Counter(name for case in cases for name in case.caption.mentioned)
+    assert set(asked) == set(ATTRIBUTES) and min(asked.values()) >= 12
+    assert 64 < len(cases) < 90 and all(is_held_out(case.scene) for case in cases)
+    assert len({case.scene.seed for case in cases}) == len(cases)
 
 
 def test_scenes_that_say_agree_with_the_caption_and_differ_elsewhere(monkeypatch):
@@ -173,7 +181,8 @@ def test_evaluate_end_to_end(model, tmp_path, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert "| criterion | bound | value | met |" in captured.out and "held_out 6/6" in captured.err
     plain = json.loads((tmp_path / "e" / "evaluation.json").read_text())
-    assert plain["about"]["prompts"] == 12 and plain["about"]["steps"] == 2
+    count = len(scenes.held_out_cases(12, 0))
+    assert plain["about"]["prompts"] == count > 12 and plain["about"]["steps"] == 2
     assert set(plain["seams"]) == {"made", "made, at other columns", "worlds", "worlds through the VAE"}
     assert set(plain["seam_study"]) == set(evaluate.SEAM_VARIANTS)
     assert {"value", "low", "high", "met", "name"} == set(plain["criteria"][0]) and len(
@@ -190,7 +199,7 @@ def test_evaluate_end_to_end(model, tmp_path, capsys, monkeypatch):
     ):
         assert part in text
     assert Image.open(tmp_path / "e" / "grid.png").width > 3 * 512
-    assert len(list((tmp_path / "e" / "pictures" / "held_out").glob("*.png"))) == 12
+    assert len(list((tmp_path / "e" / "pictures" / "held_out").glob("*.png"))) == count
 
 
 def test_pictures_are_made_once_and_do_not_depend_on_the_batch(model, tmp_path, cases):
@@ -220,8 +229,8 @@ def test_pictures_are_made_once_and_do_not_depend_on_the_batch(model, tmp_path, 
 def test_another_lora_makes_other_pictures(tmp_path):
     (tmp_path / "lora.safetensors").write_bytes(b"x")
     weights = SimpleNamespace(file=tmp_path / "lora.safetensors")
-    loras = [None, *(SimpleNamespace(weights=weights, strength=s) for s in (1.0, 0.5))]
-    prints = [pictures.fingerprint(SimpleNamespace(folder=tmp_path, lora=lora)) for lora in loras]
+    stacks = [None, *(SimpleNamespace(adapters=[weights], strengths=[s]) for s in (1.0, 0.5))]
+    prints = [pictures.fingerprint(SimpleNamespace(folder=tmp_path, loras=stack)) for stack in stacks]
     assert len(set(prints)) == 3
 
 
@@ -263,8 +272,8 @@ def test_bad_requests_are_refused_before_a_model_loads(tmp_path, monkeypatch, ca
 
 def test_size_of_a_model_that_is_not_two_to_one_is_asked_for(tmp_path, monkeypatch):
     model = build_tiny_model(tmp_path / "m", defaults={"width": 64})
-    args = argparse.Namespace(engine="dit360", model=model, out=tmp_path, prompts=12, batch=1, diversity_prompts=1,
-                              diversity_seeds=2, seam_study=0, seed=0, steps=None, height=None, guidance=None, cfg=None,
-                              padding=None, roll=None, grid=None, solver=None)  # fmt: skip
+    args = cli.build_parser().parse_args(
+        ["evaluate", "dit360", "--model", str(model), "--out", str(tmp_path)]
+    )
     with pytest.raises(InputError, match="not 2:1; give --height"):
         evaluate.check_request(args)

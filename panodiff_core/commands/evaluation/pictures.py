@@ -26,9 +26,9 @@ def fingerprint(engine) -> str:
     digest, folder = hashlib.sha256(), engine.folder
     for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json")]):
         digest.update(f"{path.relative_to(folder).as_posix()} {_state(path)}\n".encode())
-    if engine.lora is not None:
-        file = engine.lora.weights.file
-        digest.update(f"{file.name} {_state(file)} {engine.lora.strength}".encode())
+    if engine.loras is not None:
+        for weights, strength in zip(engine.loras.adapters, engine.loras.strengths, strict=True):
+            digest.update(f"{weights.file.name} {_state(weights.file)} {strength}".encode())
     return digest.hexdigest()[:16]
 
 

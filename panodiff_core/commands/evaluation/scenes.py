@@ -4,6 +4,7 @@ captions.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,16 @@ import torch
 from torch import Tensor
 
 from ...data.worlds import Scene, render_equirect, sample_scene
+from ...data.worlds.attributes import ATTRIBUTES
 from ...data.worlds.captions import Caption, caption
 from ...runtime.errors import InputError
 
 # Scenes for different purposes come from different seed ranges, so that no figure looks at another's scenes.
 _DIVERSITY_OFFSET = 10_000_000
 _MOST_DRAWS = 400_000
+# A share of right answers out of three says nothing: every attribute is asked so often, in a run of 60 prompts or more
+# (smaller runs ask for a fifth of their prompts).
+_LEAST_QUESTIONS = 12
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,21 @@ class Case:
 
 
 def held_out_cases(count: int, seed: int) -> list[Case]:
-    """`count` held-out scenes with captions of mixed styles; the same for the same seed."""
-    numbers = range(seed * 100_000, seed * 100_000 + count)
-    return [_case(number, None) for number in numbers]
+    """`count` held-out scenes with captions of mixed styles, and after them as many more as it takes until every
+    attribute is stated often enough to be judged; the same for the same seed.
+    """
+    start = seed * 100_000
+    cases = [_case(number, None) for number in range(start, start + count)]
+    least = min(_LEAST_QUESTIONS, count // 5)
+    asked = Counter(name for case in cases for name in case.caption.mentioned)
+    number = start + count
+    while any(asked[name] < least for name in ATTRIBUTES):
+        case = _case(number, None)
+        if any(asked[name] < least for name in case.caption.mentioned):
+            cases.append(case)
+            asked.update(list(case.caption.mentioned))
+        number += 1
+    return cases
 
 
 def short_cases(count: int, seed: int) -> list[Case]:
