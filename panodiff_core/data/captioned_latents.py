@@ -22,8 +22,8 @@ class CaptionedLatents(Dataset):
     Every epoch visits all scenes once in a new order, those of a place in `repeat` (place → times) so many times: a room
     has attributes that no other place teaches. Each latent is rolled by a random number of whole tokens
     (exact, as the encoder is ring-aware) and its scene rotated by the same angle before the caption is written:
-    captions speak of where the light stands. A share `dropout` of the captions is empty, for guidance; a share
-    `name_light` states the light's direction whatever else is said.
+    captions speak of where the light stands. A share `dropout` of the captions is empty, for guidance;
+    `name_often` (attribute → share) has some attributes stated in that share of the captions whatever else is said.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class CaptionedLatents(Dataset):
         seed: int,
         dropout: float = 0.1,
         repeat: Mapping[str, int] | None = None,
-        name_light: float = 0.0,
+        name_often: Mapping[str, float] | None = None,
     ) -> None:
         self.cache, self.batch_size, self.seed = cache, batch_size, seed
-        self.dropout, self.name_light = dropout, name_light
+        self.dropout, self.name_often = dropout, dict(name_often or {})
         self.tokenizer, self.tokenizer_2 = tokenizer, tokenizer_2
         self._entries = [i for i in range(len(cache)) for _ in range(self._times(i, repeat or {}))]
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
@@ -74,7 +74,7 @@ class CaptionedLatents(Dataset):
         columns = latent.shape[-1] // PATCH
         turn = int(rng.integers(columns))
         scene = sample_scene(self.cache.seed(entry), split=self.cache.split).rotated(360.0 * turn / columns)
-        always = ("light",) if rng.random() < self.name_light else ()
+        always = [name for name, share in self.name_often.items() if rng.random() < share]
         text = caption(scene, int(rng.integers(2**31)), always=always).text
         text = "" if rng.random() < self.dropout else text
         return torch.roll(latent, PATCH * turn, dims=-1), text

@@ -166,9 +166,9 @@ def test_every_epoch_visits_every_scene_once(latents, tokenizers):
 
 
 def test_the_light_can_be_named_more_often(latents, tokenizers):
-    def share(name_light: float) -> float:
+    def share(named: float) -> float:
         data = CaptionedLatents(
-            latents, *tokenizers, batch_size=1, seed=2, dropout=0.0, name_light=name_light
+            latents, *tokenizers, batch_size=1, seed=2, dropout=0.0, name_often={"light": named}
         )
         rng = np.random.default_rng(1)
         lit = [i for i in range(6) if sample_scene(40 + i).light_direction is not None]

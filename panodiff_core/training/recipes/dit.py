@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from ...autoencoders.ring import decode, to_pixels
 from ...data.captioned_latents import CaptionedLatents
 from ...data.captions import token_ids
 from ...data.latents import LatentCache, fingerprint
+from ...data.worlds import ATTRIBUTES
 from ...engines.dit360.model import velocity
 from ...engines.dit360.training import FlowModule, FlowTraining, new_transformer
 from ...runtime.errors import InputError
@@ -93,11 +95,11 @@ class DitRecipe:
         batch_size: int,
         seed: int,
         repeat_rooms: int = 1,
-        name_light: float = 0.0,
+        name_often: Mapping[str, float] | None = None,
     ):
         self.config, self.plan, self.model_folder = config, plan, model
         self.batch_size, self.seed = batch_size, seed
-        self.repeat_rooms, self.name_light = repeat_rooms, name_light
+        self.repeat_rooms, self.name_often = repeat_rooms, dict(name_often or {})
         self.cache = LatentCache(latents)
         self.vae = load_vae(model).train(False)
         if fingerprint(self.vae) != self.cache.autoencoder:
@@ -122,7 +124,7 @@ class DitRecipe:
             self.batch_size,
             self.seed,
             repeat={"room": self.repeat_rooms},
-            name_light=self.name_light,
+            name_often=self.name_often,
         )
 
     def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
@@ -202,7 +204,7 @@ class DitRecipe:
             "padded-share": plan.padded_share,
             "id-scale": plan.id_scale,
             "repeat-rooms": self.repeat_rooms,
-            "name-light": self.name_light,
+            "name-often": " ".join(f"{name}={share:g}" for name, share in self.name_often.items()),
         }
         worlds = f"{len(cache)} worlds of split `{cache.split}`, seeds {cache.seed(0)} to {cache.seed(len(cache) - 1)}"
         words = len(self.tokenizer_2)
@@ -244,11 +246,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show rooms so many times as often: no other place teaches their attributes",
     )
     parser.add_argument(
-        "--name-light",
-        type=float,
-        default=0.0,
-        help="share of captions, 0 to 1, that state the light's direction whatever else they say: it is small in a "
-        "picture and the last thing to be learned",
+        "--name-often",
+        nargs="*",
+        default=[],
+        metavar="NAME=SHARE",
+        help="attributes stated in that share of the captions, 0 to 1, whatever else they say: what is small in a picture, "
+        "such as the light's direction or furniture, is the last thing to be learned",
     )
     parser.add_argument(
         "--id-scale", type=float, default=1.0, help="2 for half-size latents at full-size positions"
@@ -272,8 +275,6 @@ def build(args: argparse.Namespace) -> DitRecipe:
     )
     if args.repeat_rooms < 1:
         raise InputError(f"--repeat-rooms must be at least 1, got {args.repeat_rooms}")
-    if not 0 <= args.name_light <= 1:
-        raise InputError(f"--name-light must be between 0 and 1, got {args.name_light}")
     return DitRecipe(
         config,
         plan,
@@ -282,5 +283,20 @@ def build(args: argparse.Namespace) -> DitRecipe:
         args.batch_size,
         args.seed,
         repeat_rooms=args.repeat_rooms,
-        name_light=args.name_light,
+        name_often=_shares(args.name_often),
     )
+
+
+def _shares(values: list[str]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for value in values:
+        name, _, share = value.partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = -1.0
+        if name not in ATTRIBUTES or not 0.0 <= shares[name] <= 1.0:
+            raise InputError(
+                f"--name-often takes NAME=SHARE with a share of 0 to 1 and a name of {', '.join(ATTRIBUTES)}, got {value!r}"
+            )
+    return shares
