@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engines import ENGINES
-from ..engines.dit360.config import ROLLS, SamplingOptions, read_config
+from ..engines.dit360.config import ROLLS, DiT360Config, SamplingOptions, read_config
+from ..engines.dit360.layout import PARTS
 from ..layers.ring import check_padding
 from ..runtime.errors import InputError
+from ..runtime.memory import MODES
 from ..runtime.precision import DTYPES
+from ..runtime.storage import STORAGES
 from ..schedulers.flow_matching import GRIDS, SOLVERS
-from .console import say
+from .console import nearest, say
 
 if TYPE_CHECKING:
     from ..engines.dit360.engine import DiT360Engine
@@ -22,13 +25,20 @@ SIZE_MULTIPLE = 16
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --lora, --lora-strength, --device, --dtype, --offload."""
+    """--model, --part, --lora, --lora-strength, --device, --dtype, --storage, --offload."""
     group = parser.add_argument_group("model and machine")
     group.add_argument(
         "--model",
         type=Path,
         metavar="PATH",
-        help="model folder in diffusers layout (default: our small model)",
+        help="model folder in diffusers layout, or a weight file (default: our small model)",
+    )
+    group.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="take transformer, vae, text_encoder, text_encoder_2, tokenizer or tokenizer_2 from there; repeatable",
     )
     group.add_argument(
         "--lora", type=Path, metavar="FILE", help="LoRA in PEFT's format, such as DiT360's own"
@@ -39,7 +49,15 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the best there is)")
     group.add_argument("--dtype", choices=sorted(DTYPES), help="number type (default: what suits the device)")
     group.add_argument(
-        "--offload", choices=("none", "stage"), help="stage: only the part in use is on the device"
+        "--storage",
+        choices=STORAGES,
+        help="how the transformer's weights are kept between calls; int8 and int4 need torchao (default: as --dtype)",
+    )
+    group.add_argument(
+        "--offload",
+        choices=MODES,
+        help="what waits in RAM, from fast to frugal: nothing, the stages not in use, all blocks but the next, all "
+        "layers but one (default: the first that fits)",
     )
 
 
@@ -68,6 +86,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--grid", choices=GRIDS, help="spacing of the noise levels")
     group.add_argument("--solver", choices=SOLVERS, help="heun takes two network calls per step")
+    group.add_argument(
+        "--step-cache",
+        type=float,
+        metavar="CHANGE",
+        help="skip most of a step whose first block changed less than this, such as 0.1; 0 is off",
+    )
 
 
 def check_plan(plan: SamplingOptions) -> None:
@@ -77,7 +101,7 @@ def check_plan(plan: SamplingOptions) -> None:
 
 def sampling_values(args: argparse.Namespace) -> dict[str, object]:
     """What the person set of `SamplingOptions`, by name. Raises `InputError` for an impossible height."""
-    names = ("steps", "height", "guidance", "cfg", "padding", "roll", "grid", "solver")
+    names = ("steps", "height", "guidance", "cfg", "padding", "roll", "grid", "solver", "step_cache")
     values = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     height = values.get("height")
     if height is not None:
@@ -96,8 +120,13 @@ def planned(engine: str, model: Path | None, values: dict[str, object]) -> Sampl
 
     Raises `InputError` for a value out of range and `CheckpointError` for a broken settings file.
     """
+    return planned_config(engine, model).defaults.changed(**values)
+
+
+def planned_config(engine: str, model: Path | None) -> DiT360Config:
+    """What the model's folder says about it, without its weights. Raises `CheckpointError` for a broken file."""
     folder = model if model is not None else ENGINES[engine].small_model
-    return read_config(Path(folder).expanduser()).defaults.changed(**values)
+    return read_config(Path(folder).expanduser())
 
 
 def load_engine(args: argparse.Namespace) -> DiT360Engine:
@@ -112,11 +141,27 @@ def load_engine(args: argparse.Namespace) -> DiT360Engine:
     return load(
         args.engine,
         args.model,
+        parts=_parts(args.part),
         dtype=args.dtype,
+        storage=args.storage,
         device=args.device,
         offload=args.offload,
         lora=lora,
     )
+
+
+def _parts(values: list[str]) -> dict[str, Path]:
+    parts: dict[str, Path] = {}
+    for value in values:
+        name, separator, path = value.partition("=")
+        if not separator or not path or name not in PARTS:
+            raise InputError(
+                f"--part takes NAME=PATH with a name of {', '.join(PARTS)}, got {value!r}{nearest(name, PARTS)}"
+            )
+        if name in parts:
+            raise InputError(f"--part {name} was given twice")
+        parts[name] = Path(path)
+    return parts
 
 
 def _lora(args: argparse.Namespace) -> tuple[Path, float] | None:

@@ -6,16 +6,41 @@ so that the same engine runs resident, part by part on a small GPU, or under a h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from .errors import InputError, MemoryLimitError
+from .memory import (
+    MODES,
+    STREAMED,
+    MemoryEstimate,
+    StageMemory,
+    advise,
+    estimate,
+    free_bytes,
+    gigabytes,
+    measure,
+    weight_bytes,
+)
+from .offload import attach, detach, prefetches
+
+log = logging.getLogger(__name__)
 
 STAGES = ("text_encoders", "transformer", "vae")
+
+Mover = Callable[[nn.Module, torch.device], object]
+"""Moves a whole module to a device."""
+
+
+def move(module: nn.Module, device: torch.device) -> None:
+    """The `Mover` of torch."""
+    module.to(device)
 
 
 class Holder(nn.Module):
@@ -46,23 +71,39 @@ class Placement(Protocol):
 class Resident:
     """Everything stays on one device; the first use moves it there."""
 
-    def __init__(self, device: torch.device | str) -> None:
+    mode = "none"
+
+    def __init__(self, device: torch.device | str, mover: Mover = move) -> None:
         self.device = torch.device(device)
+        self._mover = mover
+        self._stages: dict[str, StageMemory] = {}
 
     @contextmanager
     def use(self, stage: str, module: nn.Module, memory_bytes: int = 0) -> Iterator[torch.device]:
         """See `Placement.use`."""
-        with explain_memory(stage, self.device, module, memory_bytes):
-            module.to(self.device)
+        others = {
+            name: StageMemory(m.weights, m.group, m.layer)
+            for name, m in self._stages.items()
+            if name != stage
+        }
+        self._stages[stage] = measure(stage, module, memory_bytes)
+        there = sum(memory.weights for memory in others.values()) + weight_bytes(module, self.device)
+        with explain_memory({**others, stage: self._stages[stage]}, stage, self.mode, self.device, there):
+            self._mover(module, self.device)
             yield self.device
 
 
 class PerStage:
     """One stage at a time on the compute device, the others wait on `offload_device`; also after an error."""
 
-    def __init__(self, device: torch.device | str, offload_device: torch.device | str = "cpu") -> None:
+    mode = "stage"
+
+    def __init__(
+        self, device: torch.device | str, offload_device: torch.device | str = "cpu", mover: Mover = move
+    ) -> None:
         self.device = torch.device(device)
         self.offload_device = torch.device(offload_device)
+        self._mover = mover
         self._depth: dict[str, int] = {}
 
     @contextmanager
@@ -70,39 +111,78 @@ class PerStage:
         """See `Placement.use`. A stage in use may be asked for again inside; it leaves when the outermost use
         ends.
         """
-        self._depth[stage] = self._depth.get(stage, 0) + 1
+        depth = self._depth[stage] = self._depth.get(stage, 0) + 1
         try:
-            with explain_memory(stage, self.device, module, memory_bytes):
-                module.to(self.device)
+            memory = measure(stage, module, memory_bytes, prefetch=prefetches(self.device))
+            there = weight_bytes(module, self.device)
+            with explain_memory({stage: memory}, stage, self.mode, self.device, there):
+                if depth == 1:
+                    self._bring(stage, module)
                 yield self.device
         finally:
             self._depth[stage] -= 1
             if not self._depth[stage]:
-                module.to(self.offload_device)
+                self._send(stage, module)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
 
+    def _bring(self, stage: str, module: nn.Module) -> None:
+        self._mover(module, self.device)
 
-def weight_bytes(module: nn.Module) -> int:
-    """Bytes of a module's parameters and buffers."""
-    return sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
+    def _send(self, stage: str, module: nn.Module) -> None:
+        self._mover(module, self.offload_device)
+
+
+class Streamed(PerStage):
+    """As `PerStage`, and the large stages (`memory.STREAMED`) come in parts: `mode` "group" or "sequential" (`offload`)."""
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        mode: str,
+        offload_device: torch.device | str = "cpu",
+        mover: Mover = move,
+    ) -> None:
+        super().__init__(device, offload_device, mover)
+        self.mode = mode
+
+    def _bring(self, stage: str, module: nn.Module) -> None:
+        if stage not in STREAMED:
+            return super()._bring(stage, module)
+        for part in module.children():
+            attach(part, self.mode, self.device, self.offload_device)
+        return None
+
+    def _send(self, stage: str, module: nn.Module) -> None:
+        if stage not in STREAMED:
+            return super()._send(stage, module)
+        for part in module.children():
+            detach(part, self.mode, self.offload_device)
+        return None
 
 
 @contextmanager
-def explain_memory(stage: str, device: torch.device, module: nn.Module, memory_bytes: int) -> Iterator[None]:
-    """Turn the back end's out-of-memory error into a MemoryLimitError that says what was needed and what to
-    switch.
+def explain_memory(
+    stages: Mapping[str, StageMemory], stage: str, mode: str, device: torch.device, there: int = 0
+) -> Iterator[None]:
+    """Warn before work that the estimate says does not fit, and turn the back end's out-of-memory error into a
+    MemoryLimitError; both say what is needed and which setting makes it fit. `there` bytes of the stages' weights are
+    on `device` already.
     """
+    free = free_bytes(device)
+    before = estimate(stages, mode, None if free is None else free + there)
+    needs = f"stage {stage!r}, which needs about {gigabytes(before.needed)}"
+    if before.free is not None:
+        needs += f" of the {gigabytes(before.free)} that are free"
+    if not before.fits:
+        log.warning("there may not be enough memory on %s for %s: %s", device, needs, before.advice)
     try:
         yield
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
-        need = (weight_bytes(module) + memory_bytes) / 2**30
-        raise MemoryLimitError(
-            f"out of memory on {device} in stage {stage!r}, which needs about {need:.1f} GB: load with "
-            "offload='stage', use a 16-bit dtype, make smaller or fewer pictures, or free the device"
-        ) from error
+        advice = before.advice or advise(stages, mode, before.free)
+        raise MemoryLimitError(f"out of memory on {device} in {needs}: {advice}") from error
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -112,24 +192,78 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def choose_placement(
-    modules: dict[str, nn.Module],
+    modules: Mapping[str, nn.Module],
     device: torch.device | str | None = None,
     offload: str | Placement | None = None,
+    activations: Callable[[], Mapping[str, int]] | None = None,
+    mover: Mover = move,
 ) -> Placement:
     """The placement for a set of stages.
 
-    `device` None takes CUDA, then MPS, then the CPU. `offload`: "none" keeps all on the device, "stage"
-    brings one stage at a time, None decides by the free memory of a CUDA device; a `Placement` object is used
-    as it is. Raises InputError for another word or device, MemoryLimitError when not even one stage fits.
+    `device` None takes CUDA, then MPS, then the CPU. `offload` is one of `memory.MODES`; None takes the first of them
+    that fits into the free memory, and logs why: `activations()` gives what each stage needs beside its weights; a `Placement` object is used
+    as it is. Raises InputError for another word or device, MemoryLimitError when not even the most frugal mode leaves
+    room for the weights.
     """
     if offload is not None and not isinstance(offload, str):
         return offload
     device = parse_device(device)
-    if offload not in (None, "none", "stage"):
-        raise InputError(f"unknown offload {offload!r}: choose 'none', 'stage', or leave it out")
-    if offload is None:
-        offload = "stage" if _needs_offload(modules, device) else "none"
-    return PerStage(device) if offload == "stage" else Resident(device)
+    if offload not in (None, *MODES):
+        raise InputError(f"unknown offload {offload!r}: choose one of {', '.join(MODES)}, or leave it out")
+    mode = offload or _fitting_mode(modules, device, activations or dict)
+    if mode == "none":
+        return Resident(device, mover)
+    return PerStage(device, mover=mover) if mode == "stage" else Streamed(device, mode, mover=mover)
+
+
+def estimate_modes(
+    modules: Mapping[str, nn.Module], device: torch.device | None, activations: Mapping[str, int]
+) -> tuple[MemoryEstimate, ...]:
+    """What running these stages needs under each mode, in the order of `memory.MODES`.
+
+    Weights on `device` count as free, since the modes may move them; None stands for a device whose memory is not known.
+    """
+    there = torch.device("cpu") if device is None else device
+    stages = measure_stages(modules, there, activations)
+    free = None if device is None else free_bytes(device)
+    if free is not None:
+        free += sum(weight_bytes(module, device) for module in modules.values())
+    return tuple(estimate(stages, mode, free) for mode in MODES)
+
+
+def measure_stages(
+    modules: Mapping[str, nn.Module], device: torch.device, activations: Mapping[str, int]
+) -> dict[str, StageMemory]:
+    """The memory of each stage on `device`."""
+    ahead = prefetches(device)
+    return {name: measure(name, m, activations.get(name, 0), prefetch=ahead) for name, m in modules.items()}
+
+
+def _fitting_mode(
+    modules: Mapping[str, nn.Module], device: torch.device, activations: Callable[[], Mapping[str, int]]
+) -> str:
+    free = None if device.type == "cpu" else free_bytes(device)
+    if free is None:
+        return "none"
+    stages = measure_stages(modules, device, activations())
+    bare = {name: replace(memory, activations=0) for name, memory in stages.items()}
+    # accelerate's hooks do not carry quantised tensors.
+    quantised = any(hasattr(p, "__tensor_flatten__") for m in modules.values() for p in m.parameters())
+    modes = [mode for mode in MODES if not (quantised and mode == "sequential")]
+    possible = [estimate(stages, mode, free) for mode in modes if estimate(bare, mode, free).fits]
+    if not possible:
+        least = estimate(bare, modes[-1], free)
+        raise MemoryLimitError(
+            f"even with offload={least.mode!r}, stage {least.stage!r} alone has {gigabytes(least.weights)} of weights "
+            f"on {device} at once, and {gigabytes(free)} are free: {least.advice}"
+        )
+    fitting = [each for each in possible if each.fits]
+    chosen = fitting[0] if fitting else min(possible, key=lambda each: each.needed)
+    needs = ", ".join(f"{each.mode!r} needs {gigabytes(each.needed)}" for each in possible)
+    log.info("offload %r: %s are free on %s; %s", chosen.mode, gigabytes(free), device, needs)
+    if not chosen.fits:
+        log.warning("pictures of the model's own size may not fit on %s: %s", device, chosen.advice)
+    return chosen.mode
 
 
 def parse_device(device: torch.device | str | None) -> torch.device:
@@ -149,18 +283,3 @@ def parse_device(device: torch.device | str | None) -> torch.device:
             f"device {str(found)!r} was asked for, and this torch sees no such device: leave it out, or use cpu"
         )
     return found
-
-
-def _needs_offload(modules: dict[str, nn.Module], device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    sizes = {stage: weight_bytes(module) for stage, module in modules.items()}
-    largest = max(sizes, key=sizes.__getitem__)
-    if sizes[largest] > free:
-        raise MemoryLimitError(
-            f"stage {largest!r} alone has {sizes[largest] / 2**30:.1f} GB of weights and {device} has "
-            f"{free / 2**30:.1f} GB free: use a 16-bit dtype, free the device, or load with device='cpu'"
-        )
-    # A fifth stays for activations: pictures of the trained size need less on any card that fits the rest.
-    return sum(sizes.values()) > 0.8 * free

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import panodiff_core as pano
 from panodiff_core.engines import ENGINES, describe
-from panodiff_core.engines.dit360.layout import missing_files
 from panodiff_core.engines.dit360.config import DiT360Config, SamplingOptions, read_config
+from panodiff_core.engines.dit360.layout import missing_files
+from tests.tiny_model import CLIP_LENGTH
 
 
 @pytest.fixture
@@ -190,6 +191,16 @@ def test_tokenizer_without_length(folder):
     values.pop("model_max_length")
     path.write_text(json.dumps(values), encoding="utf-8")
     assert "tokenizer_2/tokenizer_config.json does not say model_max_length" in refused(folder)
+
+
+def test_clips_positions_are_the_length_where_its_tokenizer_states_none_of_use(folder):
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    whole = pano.load(folder).text_encoder.tokenizer
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["model_max_length"] = 8192
+    path.write_text(json.dumps(values), encoding="utf-8")
+    tokenizer = pano.load(folder).text_encoder.tokenizer
+    assert tokenizer.model_max_length == whole.model_max_length == CLIP_LENGTH
 
 
 def test_tokenizer_without_end(folder):

@@ -20,7 +20,7 @@ from panodiff_core.engines.dit360.model import (
     velocity,
 )
 from panodiff_core.layers.ring import image_ids, pack, pad_ring
-from tests.core.dit360_vectors import FOLDER, engine, fill, largest, tensors, transformer, vae
+from tests.core.dit360_vectors import FOLDER, fill, largest, tensors, transformer, vae
 
 CALL, CODING, WRONG = 5e-5, 1e-4, 0.05
 COMPARED = (14, 17, 192, 46, 18, 12, 24, 58, 8, 7, 9)

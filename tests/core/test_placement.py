@@ -9,14 +9,16 @@ import torch
 from torch import nn
 
 import panodiff_core as pano
+from panodiff_core.runtime import placement as placement_module
+from panodiff_core.runtime.memory import weight_bytes
 from panodiff_core.runtime.placement import (
     STAGES,
     Holder,
     PerStage,
     Resident,
+    Streamed,
     choose_placement,
     parse_device,
-    weight_bytes,
 )
 
 
@@ -37,16 +39,14 @@ class Recorder:
             self.inside.pop()
 
 
-class Travelling(nn.Linear):
-    """Records where it is sent."""
+class Moves:
+    """A mover that notes which stage went where, and moves nothing."""
 
-    def __init__(self, log):
-        super().__init__(2, 2)
-        self.log = log
+    def __init__(self):
+        self.log: list[tuple[str, str]] = []
 
-    def _apply(self, fn, recurse=True):
-        self.log.append("moved")
-        return super()._apply(fn, recurse)
+    def __call__(self, module, device):
+        self.log.append((next(name for name, _ in module.named_children()), str(device)))
 
 
 def test_stages_in_order(tiny_folder):
@@ -76,7 +76,7 @@ def test_larger_pictures_ask_for_more(tiny_folder):
     recorder = Recorder()
     engine = pano.load("dit360", tiny_folder, device="cpu", offload=recorder)
     condition = engine.encode("a sea", negative="")
-    for options in ({}, {"height": 128}, {"batch_size": 2}, {"cfg": 2.0}):
+    for options in ({}, {"height": 128}, {"batch_size": 2}, {"cfg": 2.0, "true_cfg_batched": True}):
         engine.decode(engine.sample(condition, steps=1, **options))
     need = {stage: [n for s, _, n in recorder.uses if s == stage] for stage in STAGES}
     base, *more = need["transformer"]
@@ -105,18 +105,42 @@ def test_holder_takes_the_attributes_that_libraries_refuse(tiny_engine):
 
 
 def test_per_stage_moves_in_and_out():
-    log: list[str] = []
-    module = Holder(layer=Travelling(log))
-    placement = PerStage("cpu", "cpu")
+    moves, module = Moves(), Holder(layer=nn.Linear(2, 2))
+    placement = PerStage("meta", "cpu", moves)
+    into, out = ("layer", "meta"), ("layer", "cpu")
     with placement.use("vae", module) as device:
-        assert device == torch.device("cpu") and len(log) == 1
+        assert device == torch.device("meta") and moves.log == [into]
         with placement.use("vae", module):
             pass
-        assert len(log) == 2, "the inner use must not send the module away"
-    assert len(log) == 3
+        assert moves.log == [into], "the inner use must not send the module away"
+    assert moves.log == [into, out]
     with pytest.raises(KeyError), placement.use("vae", module):
         raise KeyError
-    assert len(log) == 5
+    assert moves.log == [into, out] * 2
+
+
+@pytest.mark.parametrize(
+    ("offload", "expected"),
+    [
+        ("none", ["clip meta", "transformer meta", "vae meta"]),
+        ("stage", ["clip meta", "clip cpu", "transformer meta", "transformer cpu", "vae meta", "vae cpu"]),
+        ("group", ["vae meta", "vae cpu"]),  # the rest comes by hooks: see test_memory
+        ("sequential", ["vae meta", "vae cpu"]),
+    ],
+)
+def test_what_moves_when(tiny_folder, monkeypatch, offload, expected):
+    engine = pano.load("dit360", tiny_folder, device="cpu")
+    moves = Moves()
+    engine.placement = choose_placement(engine.stages, "cpu", offload, mover=moves)
+    if offload in ("none", "stage"):
+        engine.placement.device = torch.device("meta")
+        for stage in STAGES:
+            with engine.placement.use(stage, engine.stages[stage]):
+                pass
+    else:
+        engine.decode(engine.sample(engine.encode("a sea"), steps=1))
+        moves.log = [(name, "meta" if i % 2 == 0 else device) for i, (name, device) in enumerate(moves.log)]
+    assert [f"{name} {device}" for name, device in moves.log] == expected
 
 
 def test_per_stage_uses_both_devices():
@@ -126,19 +150,52 @@ def test_per_stage_uses_both_devices():
         assert module.layer.weight.is_meta
 
 
-def test_out_of_memory_says_what_to_switch():
-    module = Holder(layer=nn.Linear(1024, 1024))
+def run_out(placement, stage, module, memory_bytes, error):
+    with placement.use(stage, module, memory_bytes):
+        raise error
+
+
+def test_out_of_memory_says_what_to_switch(monkeypatch):
+    """Each mode names the first setting that would have needed less, and what was needed and free."""
+    monkeypatch.setattr(placement_module, "free_bytes", lambda device: 7 * 2**30)
+    blocks = nn.ModuleList(nn.Sequential(nn.Linear(1024, 1024)) for _ in range(8))
+    stages = {
+        "text_encoders": Holder(clip=nn.Linear(1024, 1024)),
+        "transformer": Holder(net=nn.ModuleDict({"blocks": blocks})),
+        "vae": Holder(net=nn.Linear(8, 8)),
+    }
     cuda = torch.cuda.OutOfMemoryError("CUDA out of memory")
     cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory")
-    text = "stage 'vae', which needs about 2.0 GB.*offload='stage'"
-    for error, placement in ((cuda, Resident("cpu")), (cuda, PerStage("cpu")), (cpu, Resident("cpu"))):
-        with (
-            pytest.raises(pano.MemoryLimitError, match=text),
-            placement.use("vae", module, 2 * 2**30),
-        ):
-            raise error
-    with pytest.raises(RuntimeError, match="shapes"), Resident("cpu").use("vae", module):
-        raise RuntimeError("shapes do not match")
+    resident = Resident("cpu")
+    with resident.use("text_encoders", stages["text_encoders"]):
+        pass
+    cases = (
+        (resident, "transformer", cpu, "offload='stage'"),
+        (PerStage("cpu"), "transformer", cuda, "offload='group'"),
+        (Streamed("cpu", "group"), "text_encoders", cuda, "make smaller or fewer pictures"),
+        (PerStage("cpu"), "vae", cuda, "set memory_gb"),
+    )
+    for placement, stage, error, advice in cases:
+        text = f"out of memory on cpu in stage '{stage}', which needs about 2.0 GB of the 7.0 GB that are free: .*{advice}"
+        with pytest.raises(pano.MemoryLimitError, match=text):
+            run_out(placement, stage, stages[stage], 2 * 2**30, error)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_out(Resident("cpu"), "vae", stages["vae"], 0, RuntimeError("shapes do not match"))
+
+
+def test_a_warning_before_the_run(monkeypatch, caplog):
+    monkeypatch.setattr(placement_module, "free_bytes", lambda device: 2**30)
+    module = Holder(net=nn.Linear(8, 8))
+    with PerStage("cpu").use("vae", module, 2**29):
+        pass
+    assert not caplog.records
+    with PerStage("cpu").use("vae", module, 2 * 2**30):
+        pass
+    (record,) = caplog.records
+    assert (
+        "stage 'vae', which needs about 2.0 GB of the 1.0 GB that are free: set memory_gb"
+        in record.getMessage()
+    )
 
 
 def test_other_back_ends_say_it_in_words():
@@ -168,19 +225,63 @@ def test_a_device_that_was_not_asked_for_is_left_alone(tiny_folder, monkeypatch)
     assert pano.load("dit360", tiny_folder, device="cpu").placement.device == torch.device("cpu")
 
 
-def test_choice(monkeypatch):
+@pytest.fixture
+def cuda(monkeypatch):
+    """A CUDA device of which only the free bytes are known; `cuda(n)` sets them."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    stages = {"transformer": Holder(a=nn.Linear(512, 512)), "vae": Holder(a=nn.Linear(256, 256))}
-    total = sum(weight_bytes(m) for m in stages.values())
-    assert weight_bytes(stages["vae"]) == (256 * 256 + 256) * 4
-    assert isinstance(choose_placement(stages, "cpu"), Resident)
-    assert isinstance(choose_placement(stages, "cpu", "stage"), PerStage)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+
+    def leave(free):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+
+    return leave
+
+
+def test_choice(cuda, caplog):
+    """The first mode that fits, weights and activations; sizes in numbers of 1000 bytes or so."""
+    caplog.set_level("INFO", logger="panodiff_core")
+    blocks = nn.ModuleList(nn.ModuleList([nn.Linear(50, 50), nn.Linear(50, 50)]) for _ in range(5))
+    stages = {
+        "transformer": Holder(a=nn.ModuleDict({"blocks": blocks})),
+        "vae": Holder(a=nn.Linear(10, 10)),
+    }
+    block, layer, vae = 2 * 50 * 51 * 4, 50 * 51 * 4, 110 * 4
+    assert weight_bytes(stages["transformer"]) == 5 * block and weight_bytes(stages["vae"]) == vae
+    activations = {"transformer": 1000, "vae": 5000}
+    for least, mode in (
+        (5 * block + vae + 5000, "none"),
+        (5 * block + 1000, "stage"),
+        (2 * block + 1000, "group"),
+        (layer + 1000, "sequential"),
+    ):
+        cuda(least)
+        assert choose_placement(stages, "cuda", None, lambda: activations).mode == mode
+        assert f"offload '{mode}'" in caplog.records[-1].getMessage()
+        cuda(least - 1)
+        if mode != "sequential":
+            assert choose_placement(stages, "cuda", None, lambda: activations).mode != mode
+    assert choose_placement(stages, "cuda", None, lambda: activations).mode == "sequential"
+    assert "may not fit" in caplog.records[-1].getMessage()  # the weights fit, the picture only perhaps
+    cuda(layer - 1)
+    with pytest.raises(
+        pano.MemoryLimitError, match="even with offload='sequential', stage 'transformer' alone"
+    ):
+        choose_placement(stages, "cuda", None, lambda: activations)
+    # What the VAE needs is the same in every mode: no reason to stream single layers.
+    cuda(2 * block + 1000)
+    assert choose_placement(stages, "cuda", None, lambda: {"vae": 10**9}).mode == "group"
+
+
+def test_words(cuda):
+    stages = {"vae": Holder(a=nn.Linear(2, 2))}
+    kinds = {"none": Resident, "stage": PerStage, "group": Streamed, "sequential": Streamed}
+    for mode, kind in kinds.items():
+        placement = choose_placement(stages, "cpu", mode)
+        assert type(placement) is kind and placement.mode == mode
+    assert choose_placement(stages, "cpu").mode == "none"
     assert choose_placement(stages, "cuda", "none").device.type == "cuda"
-    with pytest.raises(pano.InputError, match="unknown offload 'disk'"):
+    with pytest.raises(
+        pano.InputError, match="unknown offload 'disk': choose one of none, stage, group, sequential"
+    ):
         choose_placement(stages, "cpu", "disk")
-    for free, kind in ((2 * total, Resident), (total, PerStage)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
-        assert isinstance(choose_placement(stages, "cuda"), kind)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 1000))
-    with pytest.raises(pano.MemoryLimitError, match="stage 'transformer' alone"):
-        choose_placement(stages, "cuda")

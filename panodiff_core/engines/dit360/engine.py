@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,18 +9,19 @@ import torch
 from torch import Tensor
 
 from ... import geometry
-from ...autoencoders import ring as ring_vae
-from ...autoencoders.preview import PreviewMap, fit_preview
+from ...autoencoders.coding import Size, plan_coding
+from ...autoencoders.preview import SIDE, PreviewMap, fit_preview
 from ...conditioning.text import TextCondition
 from ...layers.ring import PATCH, check_padding
 from ...pictures import Panorama
-from ...runtime.errors import InputError, NumericalError
-from ...runtime.placement import Holder, Placement, choose_placement, parse_device
-from ...runtime.precision import parse_dtype
-from ...runtime.progress import OnStep
-from ...schedulers.true_cfg import CFGFlowMatchScheduler
-from .checkpoint import Components, load_components
+from ...runtime.errors import NumericalError
+from ...runtime.memory import MemoryEstimate, free_bytes
+from ...runtime.placement import Holder, Placement, choose_placement, estimate_modes
+from ...runtime.progress import OnStep, OnTile
+from ...schedulers.true_cfg import CFGFlowMatchScheduler, choose_batched
+from .checkpoint import Components
 from .config import DiT360Config, SamplingOptions
+from .image_to_image import read_source
 from .inputs import (
     bind_conditions,
     check_condition,
@@ -29,15 +29,24 @@ from .inputs import (
     check_latents,
     check_size,
     choose_options,
-    one_each,
-    read_texts,
-    with_prefix,
+    choose_size,
 )
-from .lora import FusedLora, parse_lora, read_lora
-from .model import Attention, FluxNetwork, RingGrid, use_attention
-from .sampling import draw_noise, lay_noise_levels, roll_offsets, sample_ring
-
-log = logging.getLogger(__name__)
+from .loading import read_model
+from .lora import LoraStack
+from .memory import stage_bytes, text_bytes
+from .model import FluxNetwork, RingGrid
+from .presets import with_preset
+from .prompts import read_prompts
+from .sampling import (
+    choose_noise,
+    forward_bytes,
+    forward_tokens,
+    lay_noise_levels,
+    roll_offsets,
+    sample_ring,
+)
+from .step_cache import check_cached_roll, step_cache
+from .upscale import upscale
 
 
 class DiT360Engine:
@@ -59,14 +68,16 @@ class DiT360Engine:
         self.config: DiT360Config = parts.config
         self.folder = folder
         self.transformer, self.vae, self.text_encoder = parts.transformer, parts.vae, parts.text
-        self.scheduler_config = parts.scheduler
+        self.scheduler_config, self.formats = parts.scheduler, parts.formats
         self.stages = {
             "text_encoders": Holder(clip=parts.text.clip, t5=parts.text.t5),
             "transformer": Holder(transformer=parts.transformer),
             "vae": Holder(vae=parts.vae),
         }
-        self.placement = choose_placement(self.stages, device, placement)
-        self.lora: FusedLora | None = None
+        self.placement = choose_placement(
+            self.stages, device, placement, lambda: self._stage_bytes(self.config.defaults)
+        )
+        self.loras: LoraStack | None = None
         self._preview: PreviewMap | None = None
 
     @property
@@ -89,52 +100,56 @@ class DiT360Engine:
         """The tokens that the text encoder knows, sorted; whole words for the small model."""
         return tuple(sorted(self.text_encoder.tokenizer_2.get_vocab()))
 
+    def estimate(self, *, batch_size: int = 1, **options) -> tuple[MemoryEstimate, ...]:
+        """What `batch_size` pictures need in memory under each placement mode, before anything runs.
+
+        `options` are those of `sample`. What is free is that of the engine's device, None under a host's placement.
+        Raises InputError as `sample` does.
+        """
+        choice = self._choose(options, None, None, None)
+        device = getattr(self.placement, "device", None)
+        return estimate_modes(self.stages, device, self._stage_bytes(choice, batch_size))
+
+    def _stage_bytes(self, options: SamplingOptions, batch_size: int = 1) -> dict[str, int]:
+        return stage_bytes(self.transformer, self.vae, self.text_encoder, options, batch_size)
+
     def encode(
         self,
         prompt: str | Sequence[str],
         negative: str | Sequence[str] | None = None,
         *,
         prompt_prefix: str | None = None,
+        clean_prompt: bool = False,
     ) -> TextCondition:
         """Encode one prompt or several, and what to keep away from.
 
         The model's prefix (`config.defaults.prompt_prefix`, or the one given; "" for none) goes before
         prompts that do not begin with it; `condition.prompts` shows the result. Unknown words and what was
         cut off are logged and stand in the condition. `negative` may be empty; without one, the empty prompt
-        is encoded if the model's default `cfg` needs it. Raises InputError for an empty prompt.
+        is encoded if the model's default `cfg` needs it. `clean_prompt` puts prompts, not the prefix, into lower case
+        with plain punctuation (`conditioning.cleanup`), which T5 was not trained for. Raises InputError for an empty
+        prompt.
         """
         prefix = self.config.defaults.prompt_prefix if prompt_prefix is None else prompt_prefix
-        prompts = tuple(with_prefix(text, prefix) for text in read_texts("prompt", prompt))
         if negative is None and self.config.defaults.cfg != 1.0:
             negative = ""
-        negatives = () if negative is None else read_texts("negative prompt", negative, empty=True)
-        if negatives:
-            negatives = one_each(negatives, len(prompts))
-        reading = self.text_encoder.read(dict.fromkeys(prompts + negatives))
-        if reading.unknown_words:
-            log.warning(
-                "the model does not know these words and ignores them: %s", ", ".join(reading.unknown_words)
-            )
-        for cut in reading.truncated:
-            log.warning("the prompt is too long: %s", cut)
-        text, pooled = self._encode_texts(prompts + negatives)
-        count = len(prompts)
+        read = read_prompts(self.text_encoder, prompt, negative, prefix, clean_prompt)
+        text, pooled = self._encode_texts(read.prompts + read.negatives)
+        count = len(read.prompts)
         return TextCondition(
             text=text[:count],
             pooled=pooled[:count],
-            negative_text=text[count:] if negatives else None,
-            negative_pooled=pooled[count:] if negatives else None,
-            prompts=prompts,
-            negative_prompts=negatives,
-            unknown_words=reading.unknown_words,
-            truncated=reading.truncated,
+            negative_text=text[count:] if read.negatives else None,
+            negative_pooled=pooled[count:] if read.negatives else None,
+            prompts=read.prompts,
+            negative_prompts=read.negatives,
+            unknown_words=read.unknown_words,
+            truncated=read.truncated,
         )
 
     @torch.no_grad()
     def _encode_texts(self, texts: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        width = self.text_encoder.t5.config.d_model
-        length = self.text_encoder.tokenizer_2.model_max_length
-        with self._use("text_encoders", 64 * len(texts) * length * width) as device:
+        with self._use("text_encoders", text_bytes(self.text_encoder, len(texts))) as device:
             text, pooled = self.text_encoder.encode(texts, device)
         for name, value in (("T5", text), ("CLIP", pooled)):
             if not torch.isfinite(value).all():
@@ -151,32 +166,58 @@ class DiT360Engine:
         seed: int = 0,
         batch_size: int = 1,
         latents: Tensor | None = None,
+        image_latents: Tensor | None = None,
+        strength: float = 1.0,
+        mask: Tensor | None = None,
         sigmas: Sequence[float] | None = None,
-        true_cfg_batched: bool = True,
+        true_cfg_batched: bool | None = None,
+        preset: str | None = None,
         on_step: OnStep | None = None,
         **options,
     ) -> Tensor:
         """Sample panoramas: scaled latents [B·batch_size, C, H/8, W/8], float32 on the CPU.
 
         `options` are the fields of `SamplingOptions` (height, width, steps, guidance, cfg, padding, roll, mu,
-        grid, solver); what is not given takes the model's default, one of height and width implies the other
-        (2:1). `batch_size` pictures are made per prompt. `seed` draws the noise on the CPU; `latents`
-        [B·batch_size, C, h, w] gives it instead, and the size with it. `sigmas` replaces grid and steps; `mu`
-        still shifts it. `on_step(Step)` is called after every step and may raise `Cancelled`. Raises
-        InputError for an option, size or condition that does not fit, NumericalError when a step gives NaN.
+        grid, solver, step_cache); what is not given takes that of `preset` (`presets`), then the model's default, one
+        of height and width implies the other (2:1). `batch_size` pictures are made per prompt. `seed` draws the noise
+        on the CPU; `latents` [B·batch_size, C, h, w] gives it instead, and the size with it. `sigmas` replaces grid
+        and steps; `mu` still shifts it. `true_cfg_batched`: both prompts of true guidance in one call, or one after the other in half
+        the memory; None takes one call where tokens are few or the memory is free. `on_step(Step)` is called after
+        every step and may raise `Cancelled`.
+
+        `image_latents` [B·batch_size or 1, C, h, w] is a picture to start from (`encode_image`), and gives the
+        size. Of n steps the last ⌈n·strength⌉ run, from the picture with that much noise; at 1 only a mask keeps
+        any of it. `mask` [B·batch_size or 1, 1, h, w]: 1 is made anew, 0 kept, in between blended after each step
+        (`image_to_image`). Raises InputError for an option, size or condition that does not fit, NumericalError
+        when a step gives NaN.
         """
-        choice = self._choose(options, latents, sigmas)
+        sized = latents is not None or image_latents is not None
+        options = with_preset(preset, self.config.kind, options, sized)
+        choice = self._choose(options, latents, image_latents, sigmas)
         check_count("seed", seed, 0, 2**64 - 1)
         check_count("batch_size", batch_size, 1, 4096)
-        noise = self._noise(choice, condition.batch * batch_size, seed, latents)
-        scheduler = CFGFlowMatchScheduler(self.scheduler_config, choice.cfg, true_cfg_batched)
+        size = (choice.height // self.vae_factor, choice.width // self.vae_factor)
+        noise = choose_noise((condition.batch * batch_size, self.latent_channels, *size), seed, latents)
+        source = read_source(image_latents, strength, mask, noise.shape, choice.steps)
+        offsets = roll_offsets(choice.roll, choice.steps, size[1] // PATCH, seed)
+        check_cached_roll(choice.step_cache, offsets)
         check_condition(condition, choice.cfg, self.transformer.config)
         if on_step is not None:
             self._preview_map()  # fitted before the transformer moves in, so that previews move nothing
-        with self._use("transformer", self._transformer_bytes(noise, condition, choice)) as device:
+        length = condition.text.shape[1]
+        memory = forward_bytes(self.transformer, noise.shape, length, choice)
+        need = memory if choice.cfg == 1.0 or true_cfg_batched else memory // 2
+        with (
+            self._use("transformer", need) as device,
+            step_cache(self.transformer, choice.step_cache) as cache,
+        ):
+            if true_cfg_batched is None and choice.cfg != 1.0:
+                tokens = forward_tokens(noise.shape, length, choice)
+                true_cfg_batched = choose_batched(tokens, memory, free_bytes(device))
+            scheduler = CFGFlowMatchScheduler(self.scheduler_config, choice.cfg, bool(true_cfg_batched))
             grid = RingGrid(*noise.shape[2:], choice.padding, device=device)
             lay_noise_levels(scheduler, choice, grid, sigmas)
-            network = FluxNetwork(self.transformer, grid.ids, condition.text.shape[1])
+            network = cache.keyed(FluxNetwork(self.transformer, grid.ids, length))
             positive, negative = bind_conditions(
                 condition, len(noise), choice.guidance, device, self.transformer.dtype
             )
@@ -185,53 +226,80 @@ class DiT360Engine:
                 scheduler.guide(network, positive, negative),
                 grid,
                 noise.to(device),
-                offsets=roll_offsets(choice.roll, choice.steps, grid.columns, seed),
+                source=None if source is None else source.to(device),
+                offsets=offsets,
                 solver=choice.solver,
                 on_step=on_step,
+                on_turn=cache.turn,
             )
             return result.cpu()
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, *, ring: bool = True, polar_filter: bool | None = None) -> Panorama:
+    def upscale(self, source: Tensor | Panorama, condition: TextCondition, **options) -> Tensor:
+        """A second pass at 2 or 4 times the size, in tiles that wrap around the ring: see `upscale.upscale`."""
+        return upscale(self, source, condition, **options)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Tensor,
+        *,
+        ring: bool = True,
+        polar_filter: bool | None = None,
+        tiling: str = "auto",
+        memory_gb: float | None = None,
+        on_tile: OnTile | None = None,
+    ) -> Panorama:
         """Scaled latents [B, C, h, w] → pictures of 8h × 8w pixels, without a seam.
 
         `ring=False` decodes as the reference does, with a seam. `polar_filter` takes the pinch off the poles
-        (`geometry.polar_filter`); None is the model's default, which is off for FLUX. Raises InputError for a
-        wrong shape, NumericalError for NaN.
+        (`geometry.polar_filter`); None is the model's default, which is off for FLUX. One picture needs at most
+        `memory_gb` (2³⁰ bytes) beside the weights: `tiling` "auto" decodes it whole where that fits, else in bands
+        with the same result ("global", slower); "off" never splits, "tiles" only comes close (`autoencoders.coding`).
+        `on_tile(Tile)` is called after each part and may raise `Cancelled`. Raises InputError for a wrong shape or too
+        little memory, NumericalError for NaN.
         """
         calm = self.config.polar_filter if polar_filter is None else polar_filter
         check_latents(latents, self.latent_channels)
-        count = latents.shape[2] * latents.shape[3] * self.vae_factor**2
-        with self._use("vae", self._vae_bytes(17, count)) as device:
-            pictures = []
-            for one in latents.split(1):  # the decoder's activations dwarf everything: one picture at a time
-                decoded = ring_vae.decode(self.vae, one.to(device, self.vae.dtype), ring=ring)
-                if not torch.isfinite(decoded).all():
-                    raise NumericalError(
-                        "NaN or infinity in the decoded picture, stage vae: use bfloat16 or float32"
-                    )
-                pixels = ring_vae.to_pixels(decoded)
-                pictures.append((geometry.polar_filter(pixels).clamp(0.0, 1.0) if calm else pixels).cpu())
-        return Panorama(torch.cat(pictures))
+        height, width = (n * self.vae_factor for n in latents.shape[2:])
+        coding = plan_coding(self.vae, "decode", height, width, ring=ring, tiling=tiling, memory_gb=memory_gb)
+        pixels = torch.empty(len(latents), 3, height, width)
+        with self._use("vae", coding.bytes) as device:
+            coding.run(latents, pixels, device, on_tile=on_tile)
+        if calm:
+            for one in pixels.split(1):
+                one.copy_(geometry.polar_filter(one).clamp_(0.0, 1.0))
+        return Panorama(pixels)
 
     @torch.no_grad()
-    def encode_image(self, pixels: Tensor, *, ring: bool = True) -> Tensor:
-        """Pictures [B, 3, H, W] in 0..1 → scaled latents [B, C, H/8, W/8] (the posterior's mode), float32 on
-        the CPU.
+    def encode_image(
+        self,
+        pixels: Tensor,
+        *,
+        ring: bool = True,
+        sample_seed: int | None = None,
+        tiling: str = "auto",
+        memory_gb: float | None = None,
+        on_tile: OnTile | None = None,
+    ) -> Tensor:
+        """Pictures [B, 3, H, W] in 0..1 → scaled latents [B, C, H/8, W/8], float32 on the CPU.
 
-        Raises InputError for a wrong shape or a size that does not divide, NumericalError for NaN.
+        They are the posterior's mode, or with `sample_seed` a sample of it, drawn on the CPU. `tiling`, `memory_gb` and
+        `on_tile` are those of `decode`. Raises InputError for a wrong shape, a size that does not divide or too little
+        memory, NumericalError for NaN.
         """
         Panorama(pixels)
+        generator = None
+        if sample_seed is not None:
+            check_count("sample_seed", sample_seed, 0, 2**64 - 1)
+            generator = torch.Generator().manual_seed(sample_seed)
         height, width = pixels.shape[2:]
         check_size(height, width, self.size_multiple)
-        with self._use("vae", self._vae_bytes(14, height * width)) as device:
-            parts = [
-                ring_vae.encode(self.vae, one.to(device, self.vae.dtype), ring=ring).float().cpu()
-                for one in pixels.split(1)
-            ]
-        latents = torch.cat(parts)
-        if not torch.isfinite(latents).all():
-            raise NumericalError("NaN or infinity in the encoded picture, stage vae: use bfloat16 or float32")
+        coding = plan_coding(self.vae, "encode", height, width, ring=ring, tiling=tiling, memory_gb=memory_gb)
+        size = (height // self.vae_factor, width // self.vae_factor)
+        latents = torch.empty(len(pixels), self.latent_channels, *size)
+        with self._use("vae", coding.bytes) as device:
+            coding.run(pixels, latents, device, generator=generator, on_tile=on_tile)
         return latents
 
     def preview(self, latents: Tensor) -> Tensor:
@@ -240,7 +308,7 @@ class DiT360Engine:
 
     def _preview_map(self) -> PreviewMap:
         if self._preview is None:
-            with self._use("vae", self._vae_bytes(14, 16 * 32 * 32)):
+            with self._use("vae", Size(self.vae, "encode", SIDE, SIDE).whole_bytes):
                 self._preview = fit_preview(self.vae)
         return self._preview
 
@@ -248,63 +316,33 @@ class DiT360Engine:
         return self.placement.use(stage, self.stages[stage], memory_bytes)
 
     def _choose(
-        self, options: dict, latents: Tensor | None, sigmas: Sequence[float] | None
+        self, options: dict, latents: Tensor | None, image: Tensor | None, sigmas: Sequence[float] | None
     ) -> SamplingOptions:
-        if latents is not None:
-            check_latents(latents, self.latent_channels)
-        choice = choose_options(self.config.defaults, options, latents, sigmas, self.vae_factor)
+        sized = choose_size(options, latents, image, self.latent_channels)
+        choice = choose_options(self.config.defaults, options, sized, sigmas, self.vae_factor)
         check_size(choice.height, choice.width, self.size_multiple)
         check_padding(choice.padding, choice.width // self.size_multiple)
         return choice
 
-    def _noise(self, choice: SamplingOptions, count: int, seed: int, latents: Tensor | None) -> Tensor:
-        if latents is None:
-            height, width = (n // self.vae_factor for n in (choice.height, choice.width))
-            return draw_noise((count, self.latent_channels, height, width), seed)
-        if len(latents) != count:
-            raise InputError(f"{len(latents)} latents were given for {count} pictures (prompts × batch_size)")
-        if not torch.isfinite(latents).all():
-            raise InputError("the latents given as noise have NaN or infinite values")
-        return latents.float()
-
-    def _transformer_bytes(self, noise: Tensor, condition: TextCondition, choice: SamplingOptions) -> int:
-        """Activations of one forward: about 24 hidden states (4D-wide MLP, q, k, v, residuals) per token."""
-        batch, _, height, width = noise.shape
-        tokens = height // PATCH * (width // PATCH + 2 * choice.padding) + condition.text.shape[1]
-        branches = 2 if choice.cfg != 1.0 else 1
-        return 24 * batch * branches * tokens * self.transformer.inner_dim * self.transformer.dtype.itemsize
-
-    def _vae_bytes(self, per_channel: int, pixels: int) -> int:
-        """Activations at full resolution: so many maps of the widest block's first width, as measured for
-        FLUX.
-        """
-        return per_channel * pixels * self.vae.config.block_out_channels[0] * self.vae.dtype.itemsize
-
 
 def load(
-    folder: str | Path,
+    model: str | Path,
     *,
-    dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     offload: str | Placement | None = None,
-    attention: Attention | None = None,
-    lora: str | Path | tuple[str | Path, float] | None = None,
+    **options,
 ) -> DiT360Engine:
-    """Load a model folder (see `checkpoint`), with a LoRA in PEFT's format (see `lora`) if one is given.
+    """Load a model, with LoRAs in PEFT's format (see `lora`) if any are given.
 
-    `dtype` None suits the device; `device` None takes CUDA, MPS or the CPU; `offload` is "none", "stage", a
-    `Placement`, or None to decide by free memory; `attention(q, k, v)` replaces torch's SDPA;
-    `lora` is a path or (path, strength), and `engine.lora.set_strength` changes it later.
+    `model` is a folder in the diffusers layout, or a weight file: a FLUX.1-dev transformer (diffusers or BFL keys; 16
+    bits, fp8, scaled fp8 or GGUF) or a checkpoint with everything in it. `device` None takes CUDA, MPS or the CPU;
+    `offload` is "none", "stage", "group" or "sequential" (`runtime.memory`), a `Placement`, or None to decide by free
+    memory. `options`: parts, dtype, storage, attention, lora, lora_mode; see `loading.read_model`.
+    `engine.loras.set_strengths` changes the strengths later.
     Raises CheckpointError, InputError or MemoryLimitError before anything is computed.
     """
-    folder = Path(folder).expanduser()
-    adapter = None if lora is None else parse_lora(lora)
-    weights = None if adapter is None else read_lora(adapter[0])
-    target = parse_device(device)
-    parts = load_components(folder, parse_dtype(dtype, target))
-    if attention is not None:
-        use_attention(parts.transformer, attention)
-    fused = None if weights is None else FusedLora(parts.transformer, weights, adapter[1])
-    engine = DiT360Engine(parts, offload, folder, target)
-    engine.lora = fused
+    model = Path(model).expanduser()
+    loaded = read_model(model, device=device, offload=offload, **options)
+    engine = DiT360Engine(loaded.parts, offload, model, loaded.device)
+    engine.loras = loaded.loras
     return engine

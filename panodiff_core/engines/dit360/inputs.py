@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +17,14 @@ from .config import SamplingOptions
 log = logging.getLogger(__name__)
 
 
-def read_texts(name: str, value: str | Sequence[str], empty: bool = False) -> tuple[str, ...]:
-    """One text or several as a tuple. Raises InputError for other things and for an unallowed empty text."""
+def read_texts(
+    name: str, value: str | Sequence[str], empty: bool = False, clean: Callable[[str], str] = str
+) -> tuple[str, ...]:
+    """One text or several as a tuple, each as `clean` returns it. Raises InputError for other things and for an unallowed empty text."""
     texts = (value,) if isinstance(value, str) else tuple(value)
     if not texts or any(not isinstance(text, str) for text in texts):
         raise InputError(f"{name} must be a text or a non-empty list of texts, got {value!r}")
+    texts = tuple(clean(text) for text in texts)
     if not empty and any(not text.strip() for text in texts):
         raise InputError(
             f"the {name} is empty: describe what the panorama shows, e.g. “a calm sea at sunset”"
@@ -71,18 +74,34 @@ def check_size(height: int, width: int, unit: int) -> None:
         )
 
 
-def check_latents(latents: Tensor, channels: int) -> None:
+def check_latents(latents: Tensor, channels: int, name: str = "latents") -> None:
     """Raise InputError unless `latents` are [B, channels, h, w] with even h and w."""
     if latents.ndim != 4 or latents.shape[1] != channels or 0 in latents.shape:
-        raise InputError(f"latents must be [B, {channels}, h, w], got {list(latents.shape)}")
+        raise InputError(f"{name} must be [B, {channels}, h, w], got {list(latents.shape)}")
     if latents.shape[2] % PATCH or latents.shape[3] % PATCH:
-        raise InputError(f"latents must have an even height and width, got {list(latents.shape)}")
+        raise InputError(f"{name} must have an even height and width, got {list(latents.shape)}")
 
 
 def check_count(name: str, value: int, low: int, high: int) -> None:
     """Raise InputError unless `value` is a whole number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+
+
+def choose_size(
+    options: dict, latents: Tensor | None, image_latents: Tensor | None, channels: int
+) -> Tensor | None:
+    """Which of the given latents fixes the size: the noise, or the picture unless a size is asked for.
+
+    A size that contradicts the picture is refused later, with both in the message. Raises InputError for latents
+    of a wrong shape.
+    """
+    for name, given in (("latents", latents), ("image_latents", image_latents)):
+        if given is not None:
+            check_latents(given, channels, name)
+    if latents is None and options.get("height") is None and options.get("width") is None:
+        return image_latents
+    return latents
 
 
 def choose_options(

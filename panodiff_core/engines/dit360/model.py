@@ -8,13 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...layers.attention import Attention
 from ...layers.ring import PATCH, crop_index, image_ids, pack, pad_index, unpack
 from ...runtime.errors import CheckpointError
-
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(q, k, v), each [B, heads, tokens, head width] after norm and rotary codes, text first → the same shape; no
-mask, scale 1/√(head width).
-"""
 
 
 def build_transformer(config: Mapping[str, Any]) -> nn.Module:

@@ -89,7 +89,9 @@ def _checked(entry: Entry, dtype: torch.dtype) -> Tensor:
         )
     cast = tensor.to(dtype)
     if cast is not tensor and not _finite(cast):
-        raise CheckpointError(f"{entry.origin} overflows {dtype}: load with dtype bfloat16 or float32, no 8-bit storage")
+        raise CheckpointError(
+            f"{entry.origin} overflows {dtype}: load with dtype bfloat16 or float32, no 8-bit storage"
+        )
     return cast
 
 

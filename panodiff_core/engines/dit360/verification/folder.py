@@ -5,7 +5,6 @@ Nothing about sizes is assumed: token grids, depths, batch and steps come from t
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
