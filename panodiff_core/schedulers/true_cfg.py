@@ -13,6 +13,20 @@ Condition = tuple[Tensor, ...]
 Network = Callable[[Tensor, float, Condition], Tensor]
 """(latents, σ, condition) → velocity; every tensor of the condition has the batch first."""
 
+FEW_TOKENS = 1024
+"""Up to so many tokens in one call, a second prompt beside the first costs a GPU little more time (dit360 spec,
+section 8); beyond, it is busy with one, and both orders take equally long.
+"""
+
+
+def choose_batched(tokens: int, need_bytes: int, free_bytes: int | None) -> bool:
+    """Whether two prompts should run in one call: `tokens` per prompt are few, or both fit.
+
+    `tokens` are those of one prompt over the whole batch, `need_bytes` what a call with both takes beside the weights,
+    `free_bytes` what there is, None where that is not known.
+    """
+    return tokens <= FEW_TOKENS or (free_bytes is not None and need_bytes <= free_bytes)
+
 
 class CFGFlowMatchScheduler(FlowMatchScheduler):
     """A `FlowMatchScheduler` that also combines the velocities of two prompts: v = v₋ + cfg·(v₊ − v₋).
