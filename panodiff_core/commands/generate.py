@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engines import ENGINES
+from ..engines.dit360.presets import PRESETS, with_preset
+from ..engines.dit360.upscale_tiles import FACTORS, STRENGTH
 from ..io.atomic import check_writable
 from ..io.images import check_output, save_panorama
 from ..io.page import ENTRY_MODULE, link_modules, write_viewer_page
@@ -22,6 +24,7 @@ from .options import (
     check_plan,
     load_engine,
     planned,
+    planned_config,
     sampling_values,
 )
 
@@ -57,8 +60,11 @@ def add_parser(commands) -> None:
         action=argparse.BooleanOptionalAction,
         help="take the pinch off zenith and nadir (default: what the model was made for)",
     )
+    presets = "; ".join(f"{each.name}: {each.summary}" for each in PRESETS.values())
+    parser.add_argument("--preset", metavar="NAME", help=f"sampling options by one name. {presets}")
     parser.add_argument("--negative", metavar="PROMPT", help="what to keep away from; needs --cfg above 1")
     _add_output_options(parser)
+    _add_upscale_options(parser)
     add_sampling_options(parser)
     add_engine_options(parser)
     parser.set_defaults(run=run)
@@ -79,6 +85,25 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--quality", type=int, default=95, metavar="1-100", help="for .jpg and .webp (default: 95)")
     add("--heading", type=float, default=0.0, metavar="DEGREES", help="compass heading of the centre")
+
+
+def _add_upscale_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("second pass")
+    group.add_argument(
+        "--upscale", type=int, choices=FACTORS, help="make the picture so many times as large, in tiles"
+    )
+    group.add_argument(
+        "--upscale-strength",
+        type=float,
+        metavar="S",
+        help=f"how much the second pass makes anew, above 0 to 1 (default: {STRENGTH})",
+    )
+    group.add_argument(
+        "--memory-gb",
+        type=float,
+        metavar="GB",
+        help="what the autoencoder may take beside its weights (default: no limit); less is slower, not worse",
+    )
 
 
 def _numbered(path: Path, count: int) -> tuple[Path, ...]:
@@ -102,20 +127,53 @@ def check_request(args: argparse.Namespace) -> Targets:
             raise InputError(f"--{name} must be from {low} to {high}, got {getattr(args, name)}.")
     if not math.isfinite(args.heading):
         raise InputError(f"--heading must be a finite number of degrees, got {args.heading}.")
-    plan = planned(args.engine, args.model, sampling_values(args))
+    plan = planned(args.engine, args.model, _values(args))
     check_plan(plan)
     if args.negative and plan.cfg == 1.0:
         raise InputError(
             f"--negative has no effect at cfg 1; add --cfg 3, or leave it out ({args.negative!r})."
         )
+    _second_pass_of_preset(args)
+    _check_upscale(args)
     targets = _targets(args)
+    height, width = ((args.upscale or 1) * side for side in (plan.height, plan.width))
     for path in targets.pictures:
-        check_output(path, plan.height, plan.width)
+        check_output(path, height, width)
     for path in targets.pages:
-        check_writable(path, need_bytes=4 * plan.height * plan.width)
+        check_writable(path, need_bytes=4 * height * width)
     if targets.pages:
         _check_viewer(targets.viewer)
     return targets
+
+
+def _values(args: argparse.Namespace) -> dict[str, object]:
+    """The sampling options that were given, over those of --preset. Raises `InputError`, also for the preset."""
+    values = sampling_values(args)
+    if args.preset is None:
+        return values
+    return with_preset(args.preset, planned_config(args.engine, args.model).kind, values)
+
+
+def _second_pass_of_preset(args: argparse.Namespace) -> None:
+    """What --preset says about the second pass, where the person says nothing."""
+    preset = PRESETS.get(args.preset)
+    if preset is not None and preset.upscale > 1 and args.upscale is None:
+        args.upscale = preset.upscale
+    if preset is not None and args.memory_gb is None:
+        args.memory_gb = preset.memory_gb
+
+
+def _check_upscale(args: argparse.Namespace) -> None:
+    if args.memory_gb is not None and not 0.0 < args.memory_gb < math.inf:
+        raise InputError(f"--memory-gb must be a number above 0, got {args.memory_gb}.")
+    if args.upscale_strength is None:
+        return
+    if args.upscale is None:
+        raise InputError(
+            "--upscale-strength without --upscale has no effect; leave it out, or add --upscale 2."
+        )
+    if not 0.0 < args.upscale_strength <= 1.0:
+        raise InputError(f"--upscale-strength must be above 0 and at most 1, got {args.upscale_strength}.")
 
 
 def _targets(args: argparse.Namespace) -> Targets:
@@ -150,14 +208,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make(engine, args: argparse.Namespace) -> tuple[Tensor, dict[str, object]]:
-    values = sampling_values(args)
+    values = _values(args)
     used = engine.config.defaults.changed(**values)
     negative = args.negative if args.negative is not None or used.cfg == 1.0 else ""
     condition = engine.encode(args.prompt, negative)
     latents = engine.sample(
         condition, seed=args.seed, batch_size=args.batch, on_step=Progress("step"), **values
     )
-    pixels = engine.decode(latents, polar_filter=args.polar_filter).to_equirect().pixels
+    if args.upscale:
+        latents = _enlarge(engine, latents, condition, args, values)
+    coding = {"polar_filter": args.polar_filter, "memory_gb": args.memory_gb}
+    pixels = engine.decode(latents, **coding).to_equirect().pixels
     settings = {"prompt": args.prompt, "negative": args.negative, "engine": args.engine, "seed": args.seed}
     # Names, not paths: a picture that is passed on should not tell how its maker's disk is laid out.
     settings |= {"model": engine.folder.name, "lora": None if args.lora is None else args.lora.name}
@@ -165,7 +226,25 @@ def _make(engine, args: argparse.Namespace) -> tuple[Tensor, dict[str, object]]:
     calm = engine.config.polar_filter if args.polar_filter is None else args.polar_filter
     settings |= {"polar_filter": calm}
     settings |= {name: getattr(used, name) for name in used.__dataclass_fields__}
+    if args.upscale:
+        settings |= {"upscale": args.upscale, "upscale_strength": args.upscale_strength or STRENGTH}
     return pixels, settings
+
+
+def _enlarge(
+    engine, latents: Tensor, condition, args: argparse.Namespace, values: dict[str, object]
+) -> Tensor:
+    """The second pass, with the first one's options but for the size."""
+    return engine.upscale(
+        latents,
+        condition,
+        factor=args.upscale,
+        strength=args.upscale_strength or STRENGTH,
+        seed=args.seed,
+        memory_gb=args.memory_gb,
+        on_step=Progress("second pass, step"),
+        **{name: value for name, value in values.items() if name not in ("height", "width", "step_cache")},
+    )
 
 
 def _write(pixels: Tensor, targets: Targets, args: argparse.Namespace, settings: dict[str, object]) -> None:

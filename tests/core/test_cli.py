@@ -181,7 +181,7 @@ def test_bad_requests_are_refused_before_a_model_loads(here, capsys, no_loading,
 
 
 def test_bad_model_folders_are_named(here, capsys, model):
-    assert "there is no model folder missing" in refused(
+    assert "there is no model folder or file missing" in refused(
         capsys, "generate", SEA, "--model", "missing", "--no-page"
     )
     (here / "broken").mkdir()
