@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 from .pictures import to_comfy
-from .schema import ADVANCED, MODEL_DEFAULT, Engine, Latents, node_schema
+from .progress import stop_if_cancelled
+from .schema import ADVANCED, MODEL_DEFAULT, Engine, Latents, memory_input, node_schema
 
 _SWITCH = {MODEL_DEFAULT: None, "on": True, "off": False}
 
@@ -35,6 +36,7 @@ class DecodePanorama(io.ComfyNode):
                     tooltip="Smooths the rows near zenith and nadir along the ring, so that nothing pinches when you "
                     "look straight up or down. Rows nearer to the horizon stay as they are.",
                 ),
+                memory_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -44,6 +46,11 @@ class DecodePanorama(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, engine, latents, polar_filter=MODEL_DEFAULT) -> io.NodeOutput:
-        picture = engine.decode(latents, polar_filter=_SWITCH[polar_filter])
+    def execute(cls, engine, latents, polar_filter=MODEL_DEFAULT, memory_gb=0.0) -> io.NodeOutput:
+        picture = engine.decode(
+            latents,
+            polar_filter=_SWITCH[polar_filter],
+            memory_gb=memory_gb or None,
+            on_tile=stop_if_cancelled,
+        )
         return io.NodeOutput(to_comfy(picture.to_equirect().pixels))

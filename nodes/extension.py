@@ -8,7 +8,9 @@ from .cubemap import ConvertCubemapToPanorama, ConvertPanoramaToCubemap
 from .decode import DecodePanorama
 from .empty_latent import EmptyPanoramaLatent
 from .encode import EncodePrompt
+from .encode_image import EncodePanorama
 from .load import LoadDiT360
+from .load_files import LoadDiT360Files
 from .patch_model import PatchModel
 from .patch_vae import PatchVAE
 from .perspective import ExtractPerspective
@@ -18,12 +20,16 @@ from .sample import SampleDiT360
 from .save import SavePanorama
 from .seam import ReportSeam
 from .sigmas import PanoramaSigmas
+from .upscale import UpscalePanorama
 from .view import ViewPanorama
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT360,
+    LoadDiT360Files,
     EncodePrompt,
+    EncodePanorama,
     SampleDiT360,
+    UpscalePanorama,
     DecodePanorama,
     PatchModel,
     PatchVAE,

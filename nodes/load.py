@@ -13,6 +13,8 @@ from .placement import ComfyPlacement
 from .schema import ADVANCED, Engine, node_schema
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SAME = "same as dtype"
+STORAGE = {SAME: None, "float8_e4m3fn": "float8_e4m3fn"}
 
 
 class LoadDiT360(io.ComfyNode):
@@ -34,31 +36,8 @@ class LoadDiT360(io.ComfyNode):
                     tooltip="The small model that comes with PanoDiff, or a folder in diffusers layout (FLUX.1-dev and "
                     "its kin) from ComfyUI's models/diffusers or models/diffusion_models.",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=list(DTYPES),
-                    default="auto",
-                    tooltip="Number type of the weights. auto: bfloat16 (or float16) on a GPU, float32 on a CPU.",
-                ),
-                io.Combo.Input(
-                    "lora",
-                    options=lora_choices(),
-                    default=NO_LORA,
-                    optional=True,
-                    extra_dict=ADVANCED,
-                    tooltip="A LoRA from ComfyUI's models/loras for the transformer, such as DiT360's own for "
-                    "FLUX.1-dev. The bundled model needs none.",
-                ),
-                io.Float.Input(
-                    "lora_strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    optional=True,
-                    extra_dict=ADVANCED,
-                    tooltip="How much of the LoRA is added. 1 is what it was trained for.",
-                ),
+                dtype_input(),
+                *weight_inputs(),
             ],
             outputs=[
                 Engine.Output("engine", display_name="engine", tooltip="For Encode, Sample and Decode.")
@@ -67,15 +46,72 @@ class LoadDiT360(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: str, dtype: str, lora: str = NO_LORA, lora_strength: float = 1.0
+        cls,
+        model: str,
+        dtype: str,
+        lora: str = NO_LORA,
+        lora_strength: float = 1.0,
+        storage: str = SAME,
     ) -> io.NodeOutput:
         engine = load(
             "dit360",
             model_path(model),
-            dtype=DTYPES[dtype],
-            device=model_management.get_torch_device(),
-            offload=ComfyPlacement(),
-            attention=comfy_attention,
-            lora=None if lora == NO_LORA else (lora_path(lora), lora_strength),
+            **load_options(dtype, lora, lora_strength, storage),
         )
         return io.NodeOutput(engine)
+
+
+def dtype_input() -> io.Combo.Input:
+    """The number type, on every node that loads DiT360."""
+    return io.Combo.Input(
+        "dtype",
+        options=list(DTYPES),
+        default="auto",
+        tooltip="Number type of the weights. auto: bfloat16 (or float16) on a GPU, float32 on a CPU.",
+    )
+
+
+def weight_inputs() -> list[io.Input]:
+    """What may be done to the transformer's weights, optional, on every node that loads DiT360."""
+    return [
+        io.Combo.Input(
+            "lora",
+            options=lora_choices(),
+            default=NO_LORA,
+            optional=True,
+            extra_dict=ADVANCED,
+            tooltip="A LoRA from ComfyUI's models/loras for the transformer, such as DiT360's own for "
+            "FLUX.1-dev. The bundled model needs none.",
+        ),
+        io.Float.Input(
+            "lora_strength",
+            default=1.0,
+            min=-10.0,
+            max=10.0,
+            step=0.05,
+            optional=True,
+            extra_dict=ADVANCED,
+            tooltip="How much of the LoRA is added. 1 is what it was trained for.",
+        ),
+        io.Combo.Input(
+            "storage",
+            options=list(STORAGE),
+            default=SAME,
+            optional=True,
+            extra_dict=ADVANCED,
+            tooltip="How the transformer's blocks are kept between calls. same as dtype: as they compute. "
+            "float8_e4m3fn: half of bfloat16, each layer is converted for its call.",
+        ),
+    ]
+
+
+def load_options(dtype: str, lora: str, lora_strength: float, storage: str) -> dict:
+    """These inputs as options of `panodiff_core.load`, with everything left to ComfyUI that ComfyUI decides."""
+    return {
+        "dtype": DTYPES[dtype],
+        "storage": STORAGE[storage],
+        "device": model_management.get_torch_device(),
+        "offload": ComfyPlacement(),
+        "attention": comfy_attention,
+        "lora": None if lora == NO_LORA else (lora_path(lora), lora_strength),
+    }

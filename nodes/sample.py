@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import comfy.utils
 from comfy import model_management
 from comfy_api.v0_0_2 import io
-from PIL import Image
+from torch import Tensor
 
+from ..panodiff_core.autoencoders.masks import latent_mask
 from ..panodiff_core.engines.dit360.config import MU_RULES, ROLLS
-from ..panodiff_core.io.images import to_bytes_image
 from ..panodiff_core.runtime.errors import InputError
-from ..panodiff_core.runtime.progress import Step
 from ..panodiff_core.schedulers.flow_matching import GRIDS, SOLVERS
+from .progress import step_reporter
 from .schema import ADVANCED, MODEL_DEFAULT, Condition, Engine, Latents, node_schema
 
-PREVIEW_PIXELS = 512
 MAX_WIDTH = 16384
 
 
@@ -68,6 +66,15 @@ class SampleDiT360(io.ComfyNode):
                                extra_dict=ADVANCED,
                                tooltip="Whether the padding columns count when the noise levels are shifted with the size "
                                "of the picture. padded is what DiT360 does."),
+                Latents.Input("latents", optional=True,
+                              tooltip="A panorama to start from instead of noise alone, from Encode Panorama or another Sample "
+                              "node. It gives the size when width and height are 0."),
+                io.Float.Input("strength", default=1.0, min=0.01, max=1.0, step=0.01, optional=True,
+                               tooltip="How much of the panorama in latents is made anew: of the steps only this part runs. "
+                               "1: all of it, only a mask keeps something."),
+                io.Mask.Input("mask", optional=True,
+                              tooltip="Which places of the panorama in latents are made anew: white is, black stays as it is. "
+                              "For the whole panorama, in any size twice as wide as high; it may cross the back."),
             ],
             outputs=[Latents.Output("latents", display_name="latents", tooltip="For Decode Panorama.")],
         )  # fmt: skip
@@ -83,11 +90,12 @@ class SampleDiT360(io.ComfyNode):
     def execute(
         cls, engine, condition, seed, width, height, steps, guidance, cfg, batch_size,
         padding=-1, roll=MODEL_DEFAULT, solver=MODEL_DEFAULT, grid=MODEL_DEFAULT, shift=MODEL_DEFAULT,
+        latents=None, strength=1.0, mask=None,
     ) -> io.NodeOutput:  # fmt: skip
         problem = check_size(width, height)
         if problem:
             raise InputError(problem)
-        latents = engine.sample(
+        result = engine.sample(
             condition,
             seed=seed,
             batch_size=batch_size,
@@ -102,8 +110,21 @@ class SampleDiT360(io.ComfyNode):
             solver=chosen(solver),
             grid=chosen(grid),
             mu=chosen(shift),
+            image_latents=latents,
+            strength=strength,
+            mask=None if mask is None else fitted_mask(mask, latents),
         )
-        return io.NodeOutput(latents.to(model_management.intermediate_device()))
+        return io.NodeOutput(result.to(model_management.intermediate_device()))
+
+
+def fitted_mask(mask: Tensor, latents: Tensor | None) -> Tensor:
+    """A MASK [B,H,W] or [H,W] as the engine takes it, [B,1,h,w] for `latents` [B,C,h,w]."""
+    if latents is None:
+        raise InputError(
+            "a mask says which places of a panorama are made anew, and there is none: connect latents, from Encode "
+            "Panorama or another Sample node, or take the mask off"
+        )
+    return latent_mask((mask[None] if mask.ndim == 2 else mask).cpu(), *latents.shape[2:])
 
 
 def chosen(choice: str) -> str | None:
@@ -123,24 +144,3 @@ def check_size(width: int, height: int) -> str | None:
             "or 0 x 0 for the model's own size"
         )
     return None
-
-
-def step_reporter(engine, node_id: str | None):
-    """An `on_step` that moves ComfyUI's progress bar, shows the picture so far, and stops when the user cancels."""
-    bar = None
-
-    def report(step: Step) -> None:
-        nonlocal bar
-        model_management.throw_exception_if_processing_interrupted()
-        if bar is None:
-            bar = comfy.utils.ProgressBar(step.total, node_id=node_id)
-        bar.update_absolute(step.index, step.total, ("JPEG", preview_image(engine, step), PREVIEW_PIXELS))
-
-    return report
-
-
-def preview_image(engine, step: Step) -> Image.Image:
-    """The first panorama of the batch as the network now expects it, small."""
-    picture = to_bytes_image(engine.preview(step.denoised[:1])[0])
-    scale = PREVIEW_PIXELS / picture.width
-    return picture.resize((PREVIEW_PIXELS, round(picture.height * scale)), Image.Resampling.BICUBIC)

@@ -25,6 +25,21 @@ MODEL_DEFAULT = "model default"
 """The choice of a Combo that leaves a setting to the model."""
 
 
+def memory_input() -> io.Float.Input:
+    """The limit of memory for an autoencoder, by the name under which engines take it; 0 stands for None."""
+    return io.Float.Input(
+        "memory_gb",
+        default=0.0,
+        min=0.0,
+        max=1024.0,
+        step=0.5,
+        optional=True,
+        extra_dict=ADVANCED,
+        tooltip="How many GB (2³⁰ bytes) the autoencoder may take for one picture beside its weights. What needs more "
+        "goes in parts, with the same result but slower. 0: no limit.",
+    )
+
+
 def node_schema(*, search_aliases: tuple[str, ...] = (), **fields: Any) -> io.Schema:
     """An `io.Schema` with only the fields that the running ComfyUI knows (0.8 has no search aliases, for one)."""
     fields["search_aliases"] = [*SEARCH_ALIASES, *search_aliases]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -82,9 +84,9 @@ def test_size_is_checked_before_the_run(node_classes, engine, condition) -> None
 def test_noise_is_that_of_comfyui(node_classes, engine, condition, monkeypatch) -> None:
     import comfy.sample
 
-    seen = []
-    original = type(engine)._noise
-    monkeypatch.setattr(type(engine), "_noise", lambda *a: seen.append(original(*a)) or seen[-1])
+    module, seen = sys.modules[type(engine).__module__], []
+    original = module.choose_noise
+    monkeypatch.setattr(module, "choose_noise", lambda *a: seen.append(original(*a)) or seen[-1])
     node_classes["PanoDiff_SampleDiT360"].execute(engine=engine, condition=condition, **SAMPLE)
     expected = comfy.sample.prepare_noise(torch.zeros(1, 16, 8, 16), SAMPLE["seed"])
     assert torch.equal(seen[0], expected)

@@ -113,3 +113,20 @@ def test_attention_is_comfyuis_and_agrees_with_torch(extension, monkeypatch) -> 
     assert torch.allclose(comfy_attention(q, k, v), expected, atol=1e-5)
     monkeypatch.setattr(args, "use_split_cross_attention", True)
     assert torch.allclose(comfy_attention(q, k, v), expected, atol=1e-5)
+
+
+def test_fp8_storage_moves_with_comfyui(node_classes, comfyui, tiny_choice, calls) -> None:
+    """Weights in 8 bits go through the same patchers, and converting layers for their calls changes nothing there."""
+    from custom_nodes_PanoDiff_x_1 import panodiff_core as pano
+
+    node = node_classes["PanoDiff_LoadDiT360"]
+    (engine,) = node.execute(tiny_choice, "float32", storage="float8_e4m3fn").result
+    weight = engine.transformer.transformer_blocks[0].attn.to_q.weight
+    assert weight.dtype == torch.float8_e4m3fn and engine.transformer.dtype == torch.float32
+    condition = engine.encode("a sea")
+    latents = engine.sample(condition, steps=1)
+    patchers = {id(models[0]) for models, _ in calls}
+    assert len(patchers) == 2
+    folder = comfyui / "models" / "diffusers" / tiny_choice
+    headless = pano.load("dit360", folder, device="cpu", dtype="float32", storage="float8_e4m3fn")
+    assert torch.allclose(latents, headless.sample(headless.encode("a sea"), steps=1), atol=1e-5)

@@ -13,8 +13,11 @@ pytestmark = pytest.mark.comfyui
 
 IDS = {
     "PanoDiff_LoadDiT360",
+    "PanoDiff_LoadDiT360Files",
     "PanoDiff_EncodePrompt",
+    "PanoDiff_EncodePanorama",
     "PanoDiff_SampleDiT360",
+    "PanoDiff_UpscalePanorama",
     "PanoDiff_DecodePanorama",
     "PanoDiff_PatchModel",
     "PanoDiff_PatchVAE",

@@ -56,7 +56,8 @@ class Run:
 class Server:
     """A running ComfyUI. `base` is its base directory (models, input, output, temp, custom_nodes)."""
 
-    def __init__(self, base: Path, *flags: str) -> None:
+    def __init__(self, base: Path, *flags: str, others: tuple[str, ...] = ()) -> None:
+        """`others` are names in the base directory's custom_nodes that may be loaded beside this checkout."""
         self.base = base
         self.log = base / "server.log"
         install_pack(base)
@@ -72,7 +73,7 @@ class Server:
             "--base-directory",
             str(base),
         ]
-        command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK]
+        command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK, *others]
         # Fewer imports, and the content security policy that allows this server's own files only.
         command += ["--disable-api-nodes"]
         command += ["--database-url", f"sqlite:///{(base / 'comfyui.db').as_posix()}", *flags]
@@ -125,12 +126,19 @@ class Server:
         except urllib.error.HTTPError as problem:
             raise RefusedError(json.loads(problem.read())) from problem
 
-    def run(self, prompt: dict, *, extra: dict | None = None, on_event: Callable | None = None) -> Run:
+    def run(
+        self,
+        prompt: dict,
+        *,
+        extra: dict | None = None,
+        on_event: Callable | None = None,
+        seconds: float = 300,
+    ) -> Run:
         """Queues an API-format prompt and follows it to its end. `on_event(name, data)` sees each event first.
 
-        Raises RefusedError when the server does not take it.
+        Raises RefusedError when the server does not take it, TimeoutError after so many seconds.
         """
-        return asyncio.run(asyncio.wait_for(self._run(prompt, extra or {}, on_event), 300))
+        return asyncio.run(asyncio.wait_for(self._run(prompt, extra or {}, on_event), seconds))
 
     async def _run(self, prompt: dict, extra: dict, on_event: Callable | None) -> Run:
         import aiohttp

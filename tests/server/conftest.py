@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import COMFYUI_PATH, NO_COMFYUI, ROOT
 
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
+FIRST = ROOT / "workflows" / "text_to_panorama.json"
 TINY = "tiny"
 
 
@@ -17,12 +18,14 @@ TINY = "tiny"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     if not (Path(COMFYUI_PATH) / "main.py").is_file():
         pytest.skip(NO_COMFYUI)
+    from tests.server import stand_ins
     from tests.server.comfy_server import Server
     from tests.tiny_model import build_tiny_model
 
     base = tmp_path_factory.mktemp("server")
     build_tiny_model(base / "models" / "diffusers" / TINY)
-    running = Server(base)
+    stand_ins.write_example_picture(base)
+    running = Server(base, others=(stand_ins.install_small_text_encoders(base),))
     yield running
     running.stop()
 

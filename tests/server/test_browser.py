@@ -16,7 +16,8 @@ from PIL import Image
 
 from tests.conftest import chromium_path
 from tests.server.comfy_server import PACK
-from tests.server.conftest import TEMPLATES, TINY
+from tests.server.conftest import FIRST, TEMPLATES, TINY
+from tests.server.workflows import read_workflow, to_prompt
 
 pytestmark = [pytest.mark.comfyui, pytest.mark.browser]
 
@@ -31,6 +32,7 @@ FRONTENDS = {"litegraph": False, "nodes_2": True}
 # A word of its own for each: the server sends a node's text when the node runs, not when its result is cached.
 UNKNOWN_WORDS = {"litegraph": "zeppelin", "nodes_2": "dirigible"}
 WAIT_MS = 120_000
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
 
 LISTEN = """() => {
   window.seen = {progress: [], previews: 0, errors: [], done: 0};
@@ -73,9 +75,7 @@ def browser() -> Iterator:
 @pytest.fixture(scope="module", params=FRONTENDS)
 def page(request, server, browser) -> Iterator:
     """The frontend with the template loaded; its script errors fail the test."""
-    server.post(
-        "/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": FRONTENDS[request.param]}
-    )
+    server.post("/settings", {**SETTINGS, "Comfy.VueNodes.Enabled": FRONTENDS[request.param]})
     page = browser.new_page(viewport={"width": 1900, "height": 1100})
     problems: list[str] = []
     page.on("pageerror", lambda problem: problems.append(str(problem)))
@@ -83,7 +83,7 @@ def page(request, server, browser) -> Iterator:
     page.wait_for_function("window.app?.extensionManager && window.app?.graph?.nodes", timeout=WAIT_MS)
     page.wait_for_timeout(2000)  # the frontend opens its own first workflow late
     page.evaluate(LISTEN)
-    missing = page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{TEMPLATES[0].name}")
+    missing = page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{FIRST.name}")
     page.evaluate(SHOW_ALL)
     page.wait_for_selector(".pd360", state="attached", timeout=WAIT_MS)
     page.wait_for_timeout(500)
@@ -196,3 +196,16 @@ def test_help_and_names_reach_the_user(page) -> None:
     assert page.evaluate(f"{node}.title") == "Sample DiT360"
     definition = page.evaluate(f"{node}.constructor.nodeData.input.required.width[1].tooltip")
     assert "twice the height" in definition
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_every_template_opens_as_it_was_meant(page, definitions, path) -> None:
+    """No node is missing, and the frontend sends the same prompt that the other tests send: it understands every widget
+    and link."""
+    assert page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{path.name}") == []
+    sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    expected = to_prompt(read_workflow(path), definitions)
+    assert set(sent) == set(expected)
+    for number, node in expected.items():
+        got = {name: value for name, value in sent[number]["inputs"].items() if name in node["inputs"]}
+        assert (sent[number]["class_type"], got) == (node["class_type"], node["inputs"])

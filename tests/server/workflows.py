@@ -28,7 +28,7 @@ def to_prompt(workflow: dict, definitions: dict) -> dict:
         values = iter(node.get("widgets_values", []))
         inputs: dict = {}
         for name, kind, options in defined_inputs(definitions[node["type"]]):
-            if kind in WIDGETS or isinstance(kind, list):
+            if isinstance(kind, list) or kind in WIDGETS:
                 inputs[name] = next(values, _NOTHING)
                 assert inputs[name] is not _NOTHING, f"{node['type']} has no widget value for {name}"
                 if options.get("control_after_generate"):

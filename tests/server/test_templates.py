@@ -1,0 +1,134 @@
+"""The templates beside the first: complete, with the files that the download table has, and run to the end.
+
+What is real: the server, every node, the formats of the files, the template but for file names and sizes. What is not: the
+weights. They are random and small, except where ComfyUI loads real widths only: its VAE, and before it counted heads, FLUX.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from panodiff_core.engines.dit360.sources import SITE, SOURCES
+from tests.server import stand_ins
+from tests.server.conftest import TEMPLATES, TINY
+from tests.server.workflows import read_workflow, to_prompt
+from tests.tiny_files import build_tiny_files
+
+pytestmark = pytest.mark.comfyui
+
+SIZE = (256, 128)
+WAIT_SECONDS = 1500
+
+
+def template(name: str) -> dict:
+    (path,) = (path for path in TEMPLATES if path.stem == name)
+    return read_workflow(path)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_template_is_complete(path, definitions) -> None:
+    workflow = read_workflow(path)
+    core = {name for name in definitions if not name.startswith("PanoDiff_")} | {"MarkdownNote", "Note"}
+    for node in workflow["nodes"]:
+        if node["type"] in core:
+            continue
+        assert node["type"] in definitions, node["type"]
+        assert node["properties"]["cnr_id"] == "panodiff" and node["properties"]["ver"], node["type"]
+    assert any(node["type"] == "MarkdownNote" for node in workflow["nodes"])
+    assert to_prompt(workflow, definitions)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_models_to_fetch_are_those_of_the_download_table(path) -> None:
+    known = {}
+    for source in (each for each in SOURCES if each.layout != "diffusers"):
+        for file in source.files:
+            folder, _, below = source.folder.partition("/")
+            name = f"{below}/{file}" if below else file
+            known[f"{SITE}/{source.repo}/resolve/main/{file}"] = {"name": name, "directory": folder}
+    for node in read_workflow(path)["nodes"]:
+        for model in node["properties"].get("models", ()):
+            assert known[model["url"]] == {key: model[key] for key in ("name", "directory")}
+            assert model["name"] in node["widgets_values"]
+        chosen = [value for value in node["widgets_values"] if str(value).endswith(".safetensors")]
+        assert chosen == [model["name"] for model in node["properties"].get("models", ())]
+
+
+def change(prompt: dict, **inputs) -> dict:
+    """The prompt with inputs changed by the node's type: Type=dict(input=value)."""
+    for kind, values in inputs.items():
+        nodes = [node for node in prompt.values() if node["class_type"] == kind]
+        assert nodes, kind
+        for node in nodes:
+            assert values.keys() <= node["inputs"].keys()
+            node["inputs"].update(values)
+    return prompt
+
+
+def run_to_the_end(server, prompt: dict, size: tuple[int, int]) -> None:
+    run = server.run(prompt, seconds=WAIT_SECONDS)
+    problems = [f"{data['node_type']}: {data['exception_message']}" for data in run.named("execution_error")]
+    assert run.succeeded, problems
+    assert set(run.executed_nodes) == set(prompt)
+    (saved,) = [image for output in run.outputs.values() for image in output.get("images", [])]
+    with Image.open(io.BytesIO(server.view(saved))) as picture:
+        assert picture.size == size
+        assert "equirectangular" in picture.text["XML:com.adobe.xmp"]
+        assert all(high - low > 20 for low, high in picture.convert("RGB").getextrema())
+    (shown,) = [
+        output["panodiff_panorama"] for output in run.outputs.values() if "panodiff_panorama" in output
+    ]
+    assert (shown[0]["width"], shown[0]["height"]) == size
+    assert any("Seam ratio" in text for output in run.outputs.values() for text in output.get("text", []))
+
+
+@pytest.mark.slow
+def test_core_template_runs(server, definitions) -> None:
+    files = build_tiny_files(server.base / "models")
+    prompt = change(
+        to_prompt(template("dit360_core"), definitions),
+        PanoDiff_LoadDiT360Files={
+            "transformer": files.transformer,
+            "vae": files.vae,
+            "clip_l": files.clip,
+            "t5xxl": files.t5,
+            "lora": files.lora,
+        },
+        PanoDiff_SampleDiT360={"width": SIZE[0], "height": SIZE[1], "steps": 2},
+    )
+    run_to_the_end(server, prompt, SIZE)
+
+
+@pytest.mark.slow
+def test_native_template_runs(server, definitions) -> None:
+    width = stand_ins.smallest_flux()
+    files = build_tiny_files(server.base / "models", "native", width=width, vae_width=128)
+    prompt = change(
+        to_prompt(template("dit360_flux_native"), definitions),
+        UNETLoader={"unet_name": files.transformer},
+        LoraLoaderModelOnly={"lora_name": files.lora},
+        DualCLIPLoader={"clip_name1": files.clip, "clip_name2": files.t5},
+        VAELoader={"vae_name": files.vae},
+        PanoDiff_EmptyPanoramaLatent={"width": SIZE[0]},
+        PanoDiff_PanoramaSigmas={"steps": 2},
+    )
+    run_to_the_end(server, prompt, SIZE)
+    log = server.log_text()
+    assert "lora key not loaded" not in log and "clip missing" not in log and "unet missing" not in log
+
+
+@pytest.mark.slow
+def test_upscale_template_runs(server, definitions) -> None:
+    prompt = change(
+        to_prompt(template("dit360_upscale_8k"), definitions), PanoDiff_LoadDiT360={"model": TINY}
+    )
+    run_to_the_end(server, prompt, (512, 256))
+
+
+@pytest.mark.slow
+def test_picture_template_runs(server, definitions) -> None:
+    """As it stands, on the bundled model."""
+    run_to_the_end(server, to_prompt(template("image_to_panorama_img2img"), definitions), (512, 256))
