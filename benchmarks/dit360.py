@@ -251,14 +251,21 @@ def measure_loads(options: argparse.Namespace) -> dict:
 # ---- the whole ------------------------------------------------------------------------------------------------
 
 
+LOAD_CLAIMS = (
+    "seconds_to_return",
+    "peak_mb_at_return",
+    "seconds_to_weights_in_memory",
+    "peak_mb_with_weights_in_memory",
+)
+
+
 def claims(results: dict) -> dict:
     made = {}
     for name, row in results.get("loop", {}).items():
         high = row["ratio"]["median"]
         made[f"{name}: our loop / diffusers' <= 1"] = {"value": high, "holds": high <= 1.0}
-    for name in (
-        ("seconds_to_weights_in_memory", "peak_mb_with_weights_in_memory") if "load" in results else ()
-    ):
+    # At return, as the question was put, and once every weight was read: only one of the two loaders reads them before.
+    for name in LOAD_CLAIMS if "load" in results else ():
         ratio = results["load"]["ratio"][name]["median"]
         made[f"loading, {name}: ours / diffusers' < 1"] = {"value": ratio, "holds": ratio < 1.0}
     return made

@@ -23,7 +23,7 @@ from ...runtime.errors import CheckpointError, InputError
 from ...schedulers.flow_matching import FlowMatchConfig
 from .config import DiT360Config, read_config
 from .formats import CLIP, T5, T5_COPY, T5_EMBEDDING, TRANSFORMER, VAE, refuse_relatives
-from .layout import SOURCE, ModelSource, PartSource, find_model, find_part
+from .layout import KINDS, SOURCE, ModelSource, PartSource, find_model, find_part
 from .model import build_transformer, check_transformer_config
 from .precision import tensor_types, time_in_float32
 
@@ -100,11 +100,7 @@ def _check_kind(part: PartSource) -> None:
     if part.name == TRANSFORMER:
         refuse_relatives(part.entries, part.config, part.where)
         return check_transformer_config(part.config, part.where)
-    key, value = {
-        VAE: ("_class_name", "AutoencoderKL"),
-        CLIP: ("model_type", "clip_text_model"),
-        T5: ("model_type", "t5"),
-    }[part.name]
+    key, value = KINDS[part.name]
     found = part.config.get(key)
     if found != value:
         raise CheckpointError(f"{part.where}/config.json has {key} {found!r}, expected {value!r}: {SOURCE}")

@@ -13,7 +13,7 @@ from ...io.checkpoints.safetensors_files import open_safetensors, weight_files
 from ...io.json_file import read_json
 from ...runtime.errors import CheckpointError, InputError
 from .configurations import clip_config, t5_config, transformer_config, vae_config
-from .formats import CLIP, T5, TRANSFORMER, VAE, read_parts, text_names
+from .formats import CLIP, T5, TRANSFORMER, VAE, FoundPart, read_parts, text_names
 from .sources import where_to_get
 
 SOURCE = (
@@ -32,12 +32,13 @@ _READERS: Mapping[str, Callable[..., dict[str, Any]]] = {
     CLIP: clip_config,
     T5: t5_config,
 }
-_KINDS = {
+KINDS = {
     TRANSFORMER: ("_class_name", "FluxTransformer2DModel"),
     VAE: ("_class_name", "AutoencoderKL"),
     CLIP: ("model_type", "clip_text_model"),
     T5: ("model_type", "t5"),
 }
+"""The field of a part's config.json that says what it is, and what it must say."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def find_model(
     folder = None
     if model.is_file():
         for name, found in read_parts([model]).items():
-            sources.setdefault(name, _from_file(model, found, given.get(name)))
+            if name not in sources:
+                sources[name] = _from_file(model, found, given.get(name))
         _refuse_missing(model, [name for name in PARTS if name not in {*sources, *tokenizers}])
     else:
         folder = model
@@ -157,7 +159,7 @@ def _check_folder(folder: Path, elsewhere: Mapping[str, Path]) -> None:
         raise CheckpointError("\n".join([f"{folder} lacks {', '.join(lacking)}.", *wanted]))
 
 
-def _from_file(path: Path, found: Any, given: Mapping[str, Any] | None) -> PartSource:
+def _from_file(path: Path, found: FoundPart, given: Mapping[str, Any] | None) -> PartSource:
     config = {**_neighbour(path, found.name), **(given or {})}
     full = _READERS[found.name](found.entries, config, found.where)
     return PartSource(found.name, found.format, found.where, found.entries, full)
@@ -169,7 +171,7 @@ def _neighbour(path: Path, part: str) -> dict[str, Any]:
     if not beside.is_file():
         return {}
     values = read_json(beside)
-    key, kind = _KINDS[part]
+    key, kind = KINDS[part]
     return values if values.get(key) == kind else {}
 
 
