@@ -251,12 +251,7 @@ def measure_loads(options: argparse.Namespace) -> dict:
 # ---- the whole ------------------------------------------------------------------------------------------------
 
 
-LOAD_CLAIMS = (
-    "seconds_to_return",
-    "peak_mb_at_return",
-    "seconds_to_weights_in_memory",
-    "peak_mb_with_weights_in_memory",
-)
+LOAD_CLAIMS = FIGURES[:4]
 
 
 def claims(results: dict) -> dict:
