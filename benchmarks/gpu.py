@@ -31,8 +31,8 @@ from torch import nn
 from panodiff_core.autoencoders.coding import plan_coding
 from panodiff_core.engines.dit360.config import SamplingOptions
 from panodiff_core.engines.dit360.model import FluxNetwork, RingGrid, build_transformer
-from panodiff_core.engines.dit360.sampling import forward_bytes
-from panodiff_core.engines.dit360.step_cache import step_cache
+from panodiff_core.engines.dit360.model.memory import forward_bytes
+from panodiff_core.engines.dit360.sampling.step_cache import step_cache
 from panodiff_core.runtime.errors import InputError, MemoryLimitError
 from panodiff_core.runtime.memory import MODES, estimate, measure
 from panodiff_core.runtime.placement import Holder, choose_placement, parse_device
@@ -318,7 +318,7 @@ def main() -> None:
     torch.manual_seed(0)
     rate = gemm_rate(scene)
     rows = []
-    for storage in (None, *STORAGES):
+    for storage in (None, *STORAGES[1:]):  # "dtype" is the same here as None
         rows += measure_placements(scene, storage, rate)
         gc.collect()
     rows += measure_decode(scene)

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("training",),
     ("engines",),
-    ("metrics", "data"),
+    ("metrics", "data", "verification"),
     ("conditioning", "autoencoders", "schedulers"),
     ("layers",),
     ("pictures",),
@@ -122,6 +122,37 @@ def test_imports_run_one_way(path: Path) -> None:
         other = core_part(parts)
         allowed = other == own or RANK[other] > RANK[own]
         assert allowed, f"{name_of(path)}:{statement.lineno}: {own} must not import {other}"
+
+
+def module_name(path: Path) -> str:
+    return ".".join([*module_parts(path), *([] if path.stem == "__init__" else [path.stem])])
+
+
+def needed(path: Path, modules: set[str]) -> set[str]:
+    """What a file names at import time, modules or packages, and the packages around that which are not its own."""
+    own, found = module_name(path), set()
+    for statement in at_import_time(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(statement, ast.ImportFrom) or not statement.level:
+            continue
+        package = module_parts(path)
+        base = [*package[: len(package) - statement.level + 1], *filter(None, [statement.module])]
+        for alias in statement.names:
+            inside = ".".join([*base, alias.name])
+            target = inside if inside in modules else ".".join(base)
+            parts = target.split(".")
+            packages = {".".join(parts[:depth]) for depth in range(1, len(parts))}
+            found |= {target, *(name for name in packages if not f"{own}.".startswith(f"{name}."))}
+    return found
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """At any depth. A package waits for the modules that its `__init__` names, and these for it only if they say so."""
+    names = {module_name(path) for path in CORE_FILES}
+    waiting = {module_name(path): needed(path, names) for path in CORE_FILES}
+    while ready := [name for name, needs in waiting.items() if not needs & waiting.keys()]:
+        for name in ready:
+            del waiting[name]
+    assert not waiting, f"circles in or behind {', '.join(sorted(waiting))}"
 
 
 @pytest.mark.parametrize("path", [*CORE_FILES, *NODE_FILES, ROOT / "__init__.py"], ids=name_of)

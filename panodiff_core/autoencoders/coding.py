@@ -124,13 +124,15 @@ def plan_coding(
     ring: bool = True,
     tiling: str = "auto",
     memory_gb: float | None = None,
+    room: int | None = None,
 ) -> Coding:
     """Choose how to "decode" or "encode" (`task`) a picture of height × width pixels.
 
     One picture needs at most `memory_gb` (2³⁰ bytes) beside the weights, its result included; None sets no limit.
-    "auto" runs the whole picture at once where that fits, else "global", which gives the
-    same result and takes up to about four times the work when memory is scarce. "tiles" is never chosen by itself. Raises InputError for an unknown tiling, and for a budget that is
-    too small, with the smallest that works.
+    "auto" runs the whole picture at once where that fits into `memory_gb` or, without it, into the `room` that the
+    device has (bytes; None is not known), else "global", which gives the same result and takes up to about four times
+    the work when memory is scarce. "tiles" is never chosen by itself. Raises InputError for an unknown tiling, and for a
+    `memory_gb` that is too small, with the smallest that works.
     """
     if tiling not in TILINGS:
         raise InputError(f"unknown tiling {tiling!r}: choose from {', '.join(TILINGS)}")
@@ -139,6 +141,8 @@ def plan_coding(
     budget = _budget(memory_gb)
     size = Size(vae, task, height, width)
     left = None if budget is None else budget - size.result_bytes
+    if tiling == "auto" and left is None and room is not None and size.whole_bytes > room:
+        return _within_room(size, ring, room)
     if tiling == "auto":
         tiling = "off" if left is None or size.whole_bytes <= left else "global"
     if tiling == "off":
@@ -154,6 +158,12 @@ def plan_coding(
             f"{memory_gb:g}: raise it, make a smaller picture" + ("" if plan else ", or use tiling 'auto'")
         )
     return Coding(vae, task, ring, tiling, need, plan)
+
+
+def _within_room(size: Size, ring: bool, room: int) -> Coding:
+    """Bands that leave a tenth of the room to spare, or the narrowest there are: it was measured, not promised."""
+    plan = size.stream(max(0, room - room // 10 - size.result_bytes - KEPT_BYTES))
+    return Coding(size.vae, size.task, ring, "global", plan.bytes + KEPT_BYTES, plan)
 
 
 @dataclass(frozen=True)

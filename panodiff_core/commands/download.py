@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..engines.dit360.sources import LAYOUTS, LORA, PARTS, T5_PRECISIONS, Source, by_hand, choose
+from ..engines.dit360.checkpoint.sources import LAYOUTS, LORA, PARTS, T5_PRECISIONS, Source, by_hand, choose
 from ..runtime.errors import InputError
 from .console import say
 

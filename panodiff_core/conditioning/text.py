@@ -74,7 +74,7 @@ class TextEncoder:
         self.tokenizer, self.clip = tokenizer, clip
         self.tokenizer_2, self.t5 = tokenizer_2, t5
         for folder, each in (("tokenizer", tokenizer), ("tokenizer_2", tokenizer_2)):
-            _check_tokenizer(folder, each)
+            check_tokenizer(folder, each)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """CLIP ids [B, L₁] and T5 ids [B, L₂], int64, padded and cut to `model_max_length`."""
@@ -89,21 +89,22 @@ class TextEncoder:
 
     def read(self, prompts: Iterable[str]) -> Reading:
         """Which words have no token, and what each encoder cuts off. Needs no model."""
-        unknown: dict[str, None] = {}
-        truncated: dict[str, None] = {}
-        for prompt in prompts:
-            for label, tokenizer in (("CLIP", self.tokenizer), ("T5", self.tokenizer_2)):
-                encoded = tokenizer(
-                    prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-                )
-                ids, spans = encoded["input_ids"], encoded["offset_mapping"]
-                room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
-                unknown.update(dict.fromkeys(_unknown_words(tokenizer, prompt, ids[:room], spans)))
-                if len(ids) > room:
-                    truncated[
-                        f"{label} reads {room} tokens and stops before {prompt[spans[room][0] :]!r}"
-                    ] = None
-        return Reading(tuple(unknown), tuple(truncated))
+        return read_prompts((("CLIP", self.tokenizer), ("T5", self.tokenizer_2)), prompts)
+
+
+def read_prompts(tokenizers: Sequence[tuple[str, Any]], prompts: Iterable[str]) -> Reading:
+    """Which words have no token, and what each encoder, given as (name to show, tokenizer), cuts off."""
+    unknown: dict[str, None] = {}
+    truncated: dict[str, None] = {}
+    for prompt in prompts:
+        for label, tokenizer in tokenizers:
+            encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            ids, spans = encoded["input_ids"], encoded["offset_mapping"]
+            room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+            unknown.update(dict.fromkeys(_unknown_words(tokenizer, prompt, ids[:room], spans)))
+            if len(ids) > room:
+                truncated[f"{label} reads {room} tokens and stops before {prompt[spans[room][0] :]!r}"] = None
+    return Reading(tuple(unknown), tuple(truncated))
 
 
 def encode_t5(t5: nn.Module, ids: Tensor) -> Tensor:
@@ -154,7 +155,8 @@ def _whole_word(text: str, start: int, end: int) -> str:
     return text[start:end].strip()
 
 
-def _check_tokenizer(folder: str, tokenizer: Any) -> None:
+def check_tokenizer(folder: str, tokenizer: Any) -> None:
+    """Raises CheckpointError when a tokenizer has no length limit, no offsets, or does not end texts."""
     if tokenizer.model_max_length > LONGEST_PROMPT:
         raise CheckpointError(
             f"{folder}/tokenizer_config.json does not say model_max_length: restore the original file"

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from ..verification import Outcome
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 @dataclass(frozen=True)
 class EngineEntry:
-    """One engine: what it is called, where its small model lies, and how it loads."""
+    """One engine: what it is called, where its small model lies, how it loads and how it is checked.
+
+    `verify` compares it with a folder of golden vectors, group by group. `report` has a loaded engine try a prompt and
+    tells (what, value): engine, prompt, on_step.
+    """
 
     name: str
     title: str
@@ -23,6 +30,8 @@ class EngineEntry:
     small_model: Path
     load: Callable[..., Any]
     missing_files: Callable[[Path], list[str]]
+    verify: Callable[[Path], Iterator[tuple[str, Outcome]]]
+    report: Callable[..., list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,21 @@ def _load_dit360(model: Path, **options: Any) -> Any:
 
 
 def _missing_dit360(folder: Path) -> list[str]:
-    from .dit360.layout import missing_files
+    from .dit360.checkpoint import missing_files
 
     return missing_files(folder)
+
+
+def _verify_dit360(folder: Path) -> Iterator[tuple[str, Outcome]]:
+    from .dit360.verification import verify
+
+    return verify(folder)
+
+
+def _report_dit360(engine: Any, prompt: str, on_step: Callable[..., None]) -> list[tuple[str, str]]:
+    from .dit360.report import report
+
+    return report(engine, prompt, on_step)
 
 
 ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
@@ -62,6 +83,8 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             small_model=ASSETS / "dit360-small",
             load=_load_dit360,
             missing_files=_missing_dit360,
+            verify=_verify_dit360,
+            report=_report_dit360,
         )
     }
 )

@@ -62,31 +62,47 @@ class MemoryEstimate:
     advice: str
 
 
-def estimate(stages: Mapping[str, StageMemory], mode: str, free: int | None = None) -> MemoryEstimate:
-    """What running these stages one after the other needs under `mode`, `free` bytes being left for it."""
+def estimate(
+    stages: Mapping[str, StageMemory], mode: str, free: int | None = None, device: str = ""
+) -> MemoryEstimate:
+    """What running these stages one after the other needs under `mode`, `free` bytes being left for it. `device` is the
+    type of torch's device, for the advice.
+    """
     stage, weights, activations = _peak(stages, mode)
     needed = weights + activations
     fits = free is None or needed <= free
     return MemoryEstimate(
-        mode, stage, weights, activations, needed, free, fits, "" if fits else advise(stages, mode, free)
+        mode,
+        stage,
+        weights,
+        activations,
+        needed,
+        free,
+        fits,
+        "" if fits else advise(stages, mode, free, device),
     )
 
 
-def advise(stages: Mapping[str, StageMemory], mode: str, free: int | None) -> str:
-    """The first setting, from fast to frugal, that needs less than `mode` and no more than `free` bytes."""
+def advise(stages: Mapping[str, StageMemory], mode: str, free: int | None, device: str = "") -> str:
+    """The first setting, from fast to frugal, that needs less than `mode` and no more than `free` bytes.
+
+    On a CPU no mode of placement helps, since what waits, waits in the same memory; MPS has no 8-bit floats.
+    """
     stage, *peak = _peak(stages, mode)
     packed = {name: memory.packed or memory for name, memory in stages.items()}
-    later = MODES[MODES.index(mode) :]
+    later = MODES[MODES.index(mode) :] if device != "cpu" else (mode,)
     settings = [(stages, other, f"offload={other!r}") for other in later[1:]]
     settings += [
         (packed, other, f"storage={EIGHT_BIT!r}" + ("" if other == mode else f" and offload={other!r}"))
         for other in later
+        if device != "mps"
     ]
     for sizes, other, words in settings:
         need = sum(_peak(sizes, other)[1:])
         if need < sum(peak) and (free is None or need <= free):
             return f"load with {words} (needs {gigabytes(need)})"
-    smaller = "make smaller or fewer pictures, free the device, or load with device='cpu'"
+    smaller = "make smaller or fewer pictures, free the device"
+    smaller = smaller.replace(",", ", or") if device == "cpu" else smaller + ", or load with device='cpu'"
     return f"set memory_gb, which works in bands, or {smaller}" if stage == "vae" else smaller
 
 
@@ -104,11 +120,10 @@ def measure(stage: str, module: nn.Module, activations: int = 0, *, prefetch: bo
     one computes.
     """
     layers = {
-        id(p): p
+        id(layer.weight): layer.weight
         for child in module.children()
         for layer in block_layers(child).values()
-        for p in layer.parameters()
-        if not is_compressed(p)
+        if not is_compressed(layer.weight)
     }
     now = _measure(stage, module, tensor_bytes, activations + _converted(module), prefetch)
     if not layers:
@@ -116,7 +131,8 @@ def measure(stage: str, module: nn.Module, activations: int = 0, *, prefetch: bo
     cast = max(tensor_bytes(p) for p in layers.values())
 
     def size(tensor: Tensor) -> int:
-        return tensor.numel() if id(tensor) in layers else tensor_bytes(tensor)
+        # A byte for each number, a float32 for each row.
+        return tensor.numel() + 4 * len(tensor) if id(tensor) in layers else tensor_bytes(tensor)
 
     packed = _measure(stage, module, size, activations + cast, prefetch)
     return StageMemory(now.weights, now.group, now.layer, now.activations, packed)

@@ -67,6 +67,18 @@ class Placement(Protocol):
         """
         ...
 
+    def room(self, stage: str, module: nn.Module) -> int | None:
+        """Bytes that work of this stage may take beside the weights of `module`; None where nobody can tell."""
+        ...
+
+
+def room_beside(module: nn.Module, device: torch.device) -> int | None:
+    """What `device` has left once all weights of `module` are on it, at least 0; None if unknown."""
+    free = free_bytes(device)
+    if free is None:
+        return None
+    return max(0, free - weight_bytes(module) + weight_bytes(module, device))
+
 
 class Resident:
     """Everything stays on one device; the first use moves it there."""
@@ -91,6 +103,10 @@ class Resident:
         with explain_memory({**others, stage: self._stages[stage]}, stage, self.mode, self.device, there):
             self._mover(module, self.device)
             yield self.device
+
+    def room(self, stage: str, module: nn.Module) -> int | None:
+        """See `Placement.room`."""
+        return room_beside(module, self.device)
 
 
 class PerStage:
@@ -125,6 +141,10 @@ class PerStage:
                 self._send(stage, module)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def room(self, stage: str, module: nn.Module) -> int | None:
+        """See `Placement.room`."""
+        return room_beside(module, self.device)
 
     def _bring(self, stage: str, module: nn.Module) -> None:
         self._mover(module, self.device)
@@ -170,7 +190,7 @@ def explain_memory(
     on `device` already.
     """
     free = free_bytes(device)
-    before = estimate(stages, mode, None if free is None else free + there)
+    before = estimate(stages, mode, None if free is None else free + there, device.type)
     needs = f"stage {stage!r}, which needs about {gigabytes(before.needed)}"
     if before.free is not None:
         needs += f" of the {gigabytes(before.free)} that are free"
@@ -179,13 +199,14 @@ def explain_memory(
     try:
         yield
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        advice = before.advice or advise(stages, mode, before.free)
+        advice = before.advice or advise(stages, mode, before.free, device.type)
         raise MemoryLimitError(f"out of memory on {device} in {needs}: {advice}") from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a back end says with this error that memory ran out."""
     # CUDA has a type of its own; MPS, the CPU and the CPU on Windows say it in these words.
     words = ("MPS backend out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(w in str(error) for w in words)
@@ -228,7 +249,7 @@ def estimate_modes(
     free = None if device is None else free_bytes(device)
     if free is not None:
         free += sum(weight_bytes(module, device) for module in modules.values())
-    return tuple(estimate(stages, mode, free) for mode in MODES)
+    return tuple(estimate(stages, mode, free, there.type) for mode in MODES)
 
 
 def measure_stages(
@@ -250,14 +271,19 @@ def _fitting_mode(
     # accelerate's hooks do not carry quantised tensors.
     quantised = any(hasattr(p, "__tensor_flatten__") for m in modules.values() for p in m.parameters())
     modes = [mode for mode in MODES if not (quantised and mode == "sequential")]
-    possible = [estimate(stages, mode, free) for mode in modes if estimate(bare, mode, free).fits]
+    possible = [
+        estimate(stages, mode, free, device.type) for mode in modes if estimate(bare, mode, free).fits
+    ]
     if not possible:
-        least = estimate(bare, modes[-1], free)
+        least = estimate(bare, modes[-1], free, device.type)
         raise MemoryLimitError(
             f"even with offload={least.mode!r}, stage {least.stage!r} alone has {gigabytes(least.weights)} of weights "
             f"on {device} at once, and {gigabytes(free)} are free: {least.advice}"
         )
     fitting = [each for each in possible if each.fits]
+    if not fitting:  # the autoencoder works in bands where it must
+        banded = {**stages, **{name: bare[name] for name in stages if name == "vae"}}
+        fitting = [each for each in (estimate(banded, mode, free) for mode in modes) if each.fits]
     chosen = fitting[0] if fitting else min(possible, key=lambda each: each.needed)
     needs = ", ".join(f"{each.mode!r} needs {gigabytes(each.needed)}" for each in possible)
     log.info("offload %r: %s are free on %s; %s", chosen.mode, gigabytes(free), device, needs)

@@ -1,8 +1,11 @@
-"""How the weights of a transformer's blocks are stored, apart from the type in which they compute.
+"""How the weights of blocks are stored, apart from the type in which they compute.
 
-"float8_e4m3fn" keeps one byte per number and converts each layer for its call (diffusers' layerwise casting); "int8" and
-"int4" are torchao's weight-only types. Linear layers inside the blocks are stored so, 99 % of FLUX's weights,
-modulation included, as in the fp8 files that people own; embedders, norms and the last layers stay as they are.
+Left out, storage follows the file: 8-bit floats stay as they are, with their scales, everything else takes the type of
+the computation. "dtype" expands all of it. "float8_e4m3fn" keeps one byte per number (`float8`), with a scale per row
+where the file has more bits. "int8" and "int4" are torchao's weight-only types, for the transformer alone.
+
+Stored so are the linear layers inside the blocks of the transformer (99 % of FLUX's weights, modulation included) and of
+T5; embedders, norms, biases and the last layers stay as they are.
 """
 
 from __future__ import annotations
@@ -11,27 +14,41 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
+from .float8 import FLOAT8, Float8Linear, quantised_rows, replace_linear
 
-EIGHT_BIT = "float8_e4m3fn"
-STORAGES = (EIGHT_BIT, "int8", "int4")
+DTYPE, EIGHT_BIT = "dtype", "float8_e4m3fn"
+TORCHAO = ("int8", "int4")
+STORAGES = (DTYPE, EIGHT_BIT, *TORCHAO)
 GROUP_SIZE = 128
 """Numbers that share a scale in int4."""
+T5_BLOCKS = "encoder.block"
+CASTS_TO_WEIGHT = "wo"
+"""T5's output layers stay in the type of the computation: transformers casts what goes in to the type of their weight,
+and float16 needs float32 there."""
 
 
 def parse_storage(
     storage: str | torch.dtype | None, dtype: torch.dtype, device: torch.device, offload: object = None
 ) -> str | None:
-    """The name of a storage type, None for that of the computation.
+    """The name of a storage type, one of `STORAGES`; None for as in the file.
 
-    Raises InputError for an unknown one, for one that cannot compute in `dtype` on `device` or be placed by
-    `offload`, and, with the command that installs it, when torchao is missing.
+    On Apple's GPU, which has no 8-bit floats, None becomes "dtype". Raises InputError for an unknown one, for one that
+    cannot compute in `dtype` on `device` or be placed by `offload`, and, with the command that installs it, when
+    torchao is missing.
     """
-    name = EIGHT_BIT if storage is torch.float8_e4m3fn else storage
+    name = EIGHT_BIT if storage is FLOAT8[0] else storage
     if name is None:
-        return None
+        return DTYPE if device.type == "mps" else None
     if name not in STORAGES:
-        raise InputError(f"unknown storage {storage!r}: choose one of {', '.join(STORAGES)}, or leave it out")
-    if name == EIGHT_BIT:
+        raise InputError(
+            f"unknown storage {storage!r}: choose one of {', '.join(STORAGES)}, or leave it out, as in the file"
+        )
+    if name == EIGHT_BIT and device.type == "mps":
+        raise InputError(
+            f"storage={name!r} does not compute on Apple's GPU (mps), which has no 8-bit floats: "
+            "load with dtype='bfloat16' and offload='stage' or 'group'"
+        )
+    if name not in TORCHAO:
         return name
     _require_torchao(name)
     if offload == "sequential":
@@ -54,46 +71,48 @@ def _require_torchao(name: str) -> None:
 
 
 def block_layers(module: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of the blocks in a module's own lists, by name: what `store` changes."""
-    lists = [name for name, child in module.named_children() if isinstance(child, nn.ModuleList)]
+    """The linear layers that `storage` is for, by name: those in the lists of blocks that the module itself holds, and
+    in T5's.
+    """
+    lists = [
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, nn.ModuleList) and ("." not in name or name == T5_BLOCKS)
+    ]
     return {
         f"{name}.{inner}": layer
         for name in lists
         for inner, layer in module.get_submodule(name).named_modules()
-        if isinstance(layer, nn.Linear)
+        if isinstance(layer, nn.Linear) and not (name == T5_BLOCKS and inner.endswith(f".{CASTS_TO_WEIGHT}"))
     }
 
 
-def store(transformer: nn.Module, storage: str, dtype: torch.dtype, device: torch.device) -> None:
-    """Keep the blocks' weights in `storage` (see `parse_storage`) and compute in `dtype`.
+def store(module: nn.Module, storage: str, dtype: torch.dtype, device: torch.device) -> None:
+    """Keep the blocks' weights of a filled module in `storage` (see `parse_storage`) and compute in `dtype`.
 
-    Weights that are in float8_e4m3fn already stay bit for bit. int4 is packed on `device`, where its layout belongs;
-    the model is on the CPU afterwards.
+    Weights that are in 8-bit floats already stay bit for bit. int4 is packed on `device`, where its layout belongs; the
+    model is on the CPU afterwards.
     """
+    if storage == DTYPE:
+        return
     if storage == EIGHT_BIT:
-        from diffusers.hooks import apply_layerwise_casting
-
-        # Not `transformer.enable_layerwise_casting`, which would leave out the modulation, 27 % of FLUX's weights,
-        # because "norm" is in its name.
-        lists = [name for name, child in transformer.named_children() if isinstance(child, nn.ModuleList)]
-        for name in lists:
-            apply_layerwise_casting(
-                transformer.get_submodule(name), torch.float8_e4m3fn, dtype, skip_modules_pattern=()
-            )
+        for name, layer in block_layers(module).items():
+            if not isinstance(layer, Float8Linear):
+                replace_linear(module, name, *quantised_rows(layer.weight.data))
         return
     from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
-    layers = block_layers(transformer).keys()
+    layers = block_layers(module).keys()
     config = Int8WeightOnlyConfig()
     if storage == "int4":
         config = Int4WeightOnlyConfig(group_size=GROUP_SIZE, int4_packing_format="tile_packed_to_4d")
     quantize_(
-        transformer,
+        module,
         config,
-        filter_fn=lambda module, name: name in layers,
+        filter_fn=lambda layer, name: name in layers,
         device=device if storage == "int4" else None,
     )
-    transformer.to("cpu")
+    module.to("cpu")
 
 
 def is_compressed(weight: Tensor) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -36,6 +35,7 @@ from .ema import Ema
 from .journal import Journal, Meter
 from .pictures import save_png
 from .schedule import lr_factor
+from .stopping import Stop, ignore_signals
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,6 @@ class Recipe(Protocol):
         """Write the finished model into the empty `folder`. `module` holds the averaged weights."""
 
 
-def _ignore_signals(_worker: int) -> None:
-    """Let data processes outlive a signal to the whole group: the trainer still needs them to reach its checkpoint."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
 class Trainer:
     """Trains one recipe. `run()` resumes by itself when the output folder holds a checkpoint."""
 
@@ -83,7 +77,7 @@ class Trainer:
         if config.channels_last:
             self.module.to(memory_format=torch.channels_last)
         self.step = 0
-        self._stop_reason: str | None = None
+        self.stop: Stop | None = None
         resume = list_checkpoints(config.out)
         if not resume and config.init is not None:
             load_weights(config.init, self.module)
@@ -110,12 +104,10 @@ class Trainer:
         if self.accelerator.is_main_process:
             make_folder(config.out)
             self.journal.trim(self.step)
-        restore_signals = self._catch_signals()
-        deadline = math.inf if config.minutes is None else time.monotonic() + 60.0 * config.minutes
-        meter = Meter()
-        try:
+        meter, self.stop = Meter(), Stop(config.minutes)
+        with self.stop.listening():
             batches = iter(self._loader())
-            while self.step < config.steps and not self._should_stop(deadline):
+            while self.step < config.steps and not self.stop.asked(self.accelerator):
                 losses, norm = self._optimizer_step(batches)
                 self.step += 1
                 meter.add({**losses, "grad_norm": norm})
@@ -124,10 +116,8 @@ class Trainer:
                 self._report(meter)
                 if self.step % config.checkpoint_every == 0 and self.step < config.steps:
                     self.save()
-        finally:
-            restore_signals()
         self.save()
-        log.info("stopped at step %d (%s)", self.step, self._stop_reason or "all steps done")
+        log.info("stopped at step %d (%s)", self.step, self.stop.reason or "all steps done")
         return self.step >= config.steps
 
     def _loader(self) -> DataLoader:
@@ -138,7 +128,7 @@ class Trainer:
             batch_size=None,
             sampler=range(first * world + rank, last * world, world),
             num_workers=config.workers,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=ignore_signals,
             prefetch_factor=4 if config.workers else None,
         )
 
@@ -185,32 +175,6 @@ class Trainer:
     def _noise_seed(self, micro_step: int) -> int:
         micro_step = micro_step * self.accelerator.num_processes + self.accelerator.process_index
         return (self.config.seed * 0x9E3779B97F4A7C15 + micro_step * 0xBF58476D1CE4E5B9 + 1) % (2**63)
-
-    # -- stopping --------------------------------------------------------------------------------------------------
-
-    def _catch_signals(self) -> Callable[[], None]:
-        def request(number, _frame) -> None:
-            self._stop_reason = signal.Signals(number).name
-
-        try:
-            old = {s: signal.signal(s, request) for s in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread: the caller's own handlers stay in charge
-            return lambda: None
-
-        def restore() -> None:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-        return restore
-
-    def _should_stop(self, deadline: float) -> bool:
-        if self._stop_reason is None and time.monotonic() >= deadline:
-            self._stop_reason = "time limit"
-        stop = self._stop_reason is not None
-        if self.accelerator.num_processes > 1:  # all processes leave after the same step
-            flag = torch.tensor(float(stop), device=self.accelerator.device)
-            stop = bool(self.accelerator.reduce(flag, reduction="sum") > 0)
-        return stop
 
     # -- what is kept ----------------------------------------------------------------------------------------------
 

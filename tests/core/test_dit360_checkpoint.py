@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import panodiff_core as pano
 from panodiff_core.engines import ENGINES, describe
+from panodiff_core.engines.dit360.checkpoint import missing_files
 from panodiff_core.engines.dit360.config import DiT360Config, SamplingOptions, read_config
-from panodiff_core.engines.dit360.layout import missing_files
 from tests.tiny_model import CLIP_LENGTH
 
 
@@ -107,9 +107,9 @@ def test_corrupt_safetensors(folder, keep):
 def test_nothing_is_read_before_all_is_checked(folder, monkeypatch):
     """A fault in the last part is found before a tensor of the first is read."""
     edit_weights(folder / "text_encoder_2" / "model.safetensors", lambda t: t.pop("shared.weight"))
-    from panodiff_core.engines.dit360 import checkpoint
+    from panodiff_core.engines.dit360.checkpoint import modules
 
-    monkeypatch.setattr(checkpoint, "fill", lambda *a, **k: pytest.fail("read weights"))
+    monkeypatch.setattr(modules, "fill", lambda *a, **k: pytest.fail("read weights"))
     assert "shared.weight" in refused(folder)
 
 
@@ -228,6 +228,20 @@ def test_shards(folder, tiny_engine):
     assert "lacks b.safetensors, which diffusion_pytorch_model.safetensors.index.json names" in refused(
         folder
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["../other.safetensors", "a/b.safetensors", "a\\b", "C:x", "..", "", 7, None, ["a"]]
+)
+def test_an_index_names_plain_files_only(folder, name):
+    file = folder / WEIGHTS
+    (folder / "other.safetensors").write_bytes(
+        file.read_bytes()
+    )  # it is there, but outside of the part's folder
+    file.unlink()
+    index = folder / f"{WEIGHTS}.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name}}), encoding="utf-8")
+    assert f"{index} names {name!r}, which is no plain file name" in refused(folder)
 
 
 def test_clip_with_the_old_prefix(folder, tiny_engine):

@@ -14,12 +14,15 @@ import panodiff_core as pano
 from panodiff_core.engines.dit360.editing import (
     EditOptions,
     edit,
+    grid_mask,
     inversion_residual,
     invert,
     invert_closed_form,
+    pad_mask,
+    replace_tokens,
+    shared_tokens,
 )
 from panodiff_core.engines.dit360.model import CallableAttention, FluxNetwork, RingGrid, use_attention
-from panodiff_core.engines.dit360.sharing import grid_mask, pad_mask, replace_tokens, shared_tokens
 from panodiff_core.engines.dit360.verification import editing as verification
 from panodiff_core.schedulers.flow_matching import FlowMatchScheduler
 from tests.core.dit360_vectors import largest, tensors
@@ -69,7 +72,7 @@ def test_vectors():
     assert not unmet(rows)
     names = [row.what for row in rows]
     assert len(names) == len(set(names)) and set(names) - results("edit") == {
-        "closed form of invert.gamma1.0.inverted"
+        "invert.gamma1.0.inverted, closed form"
     }
     assert results("edit") <= set(names)
     loops = ("velocity", "latents_padded", ".x.", "final_packed", "inverted")
@@ -368,7 +371,7 @@ K = torch.zeros(GRID.tokens, 1)
         (lambda: replace_tokens(no_network, None, K.flatten()), r"keep must be \[40, 1\]"),
         (
             lambda: replace_tokens(no_network, None, K, tau=50),
-            "tau must be a noise level from 0 to 1, got 50",
+            "tau must be a number from 0 to 1, got 50",
         ),
         (lambda: replace_tokens(no_network, None, K[1:])(T, 1.0), "keep has 39 tokens, the network gets 40"),
         (lambda: grid_mask(torch.zeros(1, 8, 16), 4, 8), r"a mask picture must be \[H, W\]"),

@@ -14,9 +14,8 @@ from safetensors.torch import load_file, save_file
 pytest.importorskip("diffusers")
 
 import panodiff_core as pano
-from panodiff_core.engines.dit360.checkpoint import load_part
-from panodiff_core.engines.dit360.formats import read_parts
-from panodiff_core.engines.dit360.layout import PARTS, find_model
+from panodiff_core.engines.dit360.checkpoint import PARTS, find_model, load_part, read_parts
+from panodiff_core.engines.dit360.checkpoint.layout import find_part
 from panodiff_core.engines.dit360.model import FluxNetwork
 from tests.core.dit360_vectors import FOLDER, largest, read, tensors, transformer, vae
 
@@ -115,14 +114,57 @@ def test_what_shapes_cannot_tell(file, part, text):
 
 
 def test_config_beside_the_file(tmp_path):
-    """A file of a diffusers sub-folder given by itself uses the config.json that lies there."""
-    path = shutil.copy(FOLDER / "transformer_bfl.safetensors", tmp_path / "flux.safetensors")
+    """A file of a diffusers sub-folder given by itself uses the config.json that lies there; any other does not."""
+    source, stem = FOLDER / "transformer_diffusers.safetensors", "diffusion_pytorch_model"
     shutil.copy(FOLDER / "transformer_config.json", tmp_path / "config.json")
-    net = load_part(Path(path), "transformer", torch.float32)
-    assert largest(velocity_of(net), tensors("formats_expected")["velocity_reference"]) <= CALL
+    for name in (f"{stem}.safetensors", f"{stem}.bf16.safetensors", f"{stem}-00001-of-00001.safetensors"):
+        net = load_part(Path(shutil.copy(source, tmp_path / name)), "transformer", torch.float32)
+        assert largest(velocity_of(net), tensors("formats_expected")["velocity_reference"]) <= CALL
+    for name in ("flux.safetensors", f"{stem}_2.safetensors", "model.safetensors"):
+        with pytest.raises(
+            pano.CheckpointError, match=f"attention heads of width 16.*under its name.*{stem}"
+        ):
+            load_part(Path(shutil.copy(source, tmp_path / name)), "transformer", torch.float32)
+    own = tmp_path / f"{stem}.safetensors"
+    shutil.copy(FOLDER / "transformer_bfl.safetensors", own)
+    with pytest.raises(pano.CheckpointError, match="attention heads of width 16"):
+        load_part(own, "transformer", torch.float32)  # no file of a diffusers folder has BFL keys
+    shutil.copy(source, own)
     (tmp_path / "config.json").write_text('{"model_type": "t5", "axes_dims_rope": [4, 6, 6]}')
     with pytest.raises(pano.CheckpointError, match="attention heads of width 16"):
-        load_part(Path(path), "transformer", torch.float32)
+        load_part(own, "transformer", torch.float32)
+
+
+def test_config_beside_the_file_never_overrules_it(tmp_path):
+    """What weights and their keys say, stands."""
+    wrong = {
+        "in_channels": 384,
+        "num_single_layers": 9,
+        "joint_attention_dim": 7,
+        "guidance_embeds": False,
+        "attention_head_dim": 64,
+    }
+    path = Path(shutil.copy(FOLDER / "transformer_diffusers.safetensors", tmp_path))
+    path = path.rename(tmp_path / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIGS["transformer"], **wrong}))
+    config = find_part(path, "transformer").config
+    assert {key: config[key] for key in wrong} == {key: CONFIGS["transformer"][key] for key in wrong}
+    assert config["axes_dims_rope"] == [4, 6, 6]
+    assert find_part(path, "transformer", {"in_channels": 384}).config["in_channels"] == 384, "asked for"
+
+
+def test_ae_keys_are_fluxs_latents(tmp_path, monkeypatch):
+    """Beside another VAE's config.json, under whatever name."""
+    from panodiff_core.engines.dit360.checkpoint import configurations
+
+    monkeypatch.setattr(configurations, "_VAE_GROUPS", 4)
+    other = {**CONFIGS["vae"], "scaling_factor": 0.18215, "shift_factor": 0.0}
+    (tmp_path / "config.json").write_text(json.dumps(other))
+    name = "diffusion_pytorch_model.safetensors"
+    for source, latents in (("vae_ae", (0.3611, 0.1159)), ("vae_diffusers", (0.18215, 0.0))):
+        path = Path(shutil.copy(FOLDER / f"{source}.safetensors", tmp_path / name))
+        config = find_part(path, "vae").config
+        assert (config["scaling_factor"], config["shift_factor"]) == latents, source
 
 
 def test_bfl_weights_are_the_diffusers_weights():
@@ -319,7 +361,7 @@ def test_left_over_tensors(tmp_path):
 
 def test_full_width_needs_the_full_depth(tmp_path):
     """At FLUX's width a block more or less is no other size but another model."""
-    from panodiff_core.engines.dit360.configurations import transformer_config
+    from panodiff_core.engines.dit360.checkpoint.configurations import transformer_config
     from panodiff_core.io.checkpoints.entries import Entry
 
     def entry(*shape):

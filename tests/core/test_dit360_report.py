@@ -22,9 +22,9 @@ import panodiff_core as pano
 from panodiff_core.autoencoders import ring as ring_vae
 from panodiff_core.conditioning.cleanup import clean_text
 from panodiff_core.conditioning.text import TextCondition, encode_clip, encode_t5
-from panodiff_core.engines.dit360.formats import CLIP, T5
+from panodiff_core.engines.dit360.checkpoint.formats import CLIP, T5
 from panodiff_core.engines.dit360.model import CallableAttention, FluxNetwork, RingGrid, build_transformer
-from panodiff_core.engines.dit360.verification import VectorFolder
+from panodiff_core.engines.dit360.verification import DiT360Vectors
 from panodiff_core.layers.attention import fused_attention
 from panodiff_core.layers.ring import image_ids, pad_index
 from panodiff_core.schedulers.flow_matching import FlowMatchScheduler
@@ -204,7 +204,7 @@ def test_vae_wrapper(tiny_folder, tmp_path):
 @torch.no_grad()
 def test_t5_text_encoder_wrapper():
     """All 512 positions without a mask, and CLIP's pooled vector; another length changes the real tokens."""
-    t, folder = tensors("text"), VectorFolder(FOLDER)
+    t, folder = tensors("text"), DiT360Vectors(FOLDER)
     t5, clip = folder.part("t5xxl_fp16.safetensors", T5), folder.part("clip_l.safetensors", CLIP)
     text = encode_t5(t5, t["in.t5_ids"])
     assert text.shape == (2, 512, 32) and largest(text[:, :96], t["t5.embeds_first96"]) <= 1e-5

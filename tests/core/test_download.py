@@ -16,7 +16,7 @@ pytest.importorskip("huggingface_hub")
 from panodiff_core import __main__ as cli
 from panodiff_core.commands.downloader import job, transfer
 from panodiff_core.engines import ENGINES
-from panodiff_core.engines.dit360 import sources
+from panodiff_core.engines.dit360.checkpoint import sources
 from panodiff_core.runtime.errors import InputError
 from tests.core.hub_server import GOOD_TOKEN, HubServer, etag
 from tests.test_publish_hygiene import ROOT, archive_files
@@ -150,7 +150,7 @@ def test_only_some_parts_and_the_small_t5(fetch, models):
 def test_another_lora_by_its_full_name(hub, fetch, models):
     hub.repos["someone/else"] = {"new/pano.safetensors": b"other", "new/adapter_config.json": b"{}"}
     assert fetch("--only", "lora", "--lora-from", "someone/else/new/pano.safetensors")[0] == 0
-    assert files_in(models / "loras/DiT360") == {"pano.safetensors", "adapter_config.json"}
+    assert files_in(models / "loras/DiT360") == {"pano.safetensors"}, "no PEFT layout"
 
 
 def test_a_broken_transfer_is_resumed_within_a_run(hub, fetch, models):

@@ -128,8 +128,38 @@ def test_other_versions_and_types(tmp_path):
         open_gguf(patched(tmp_path, 8, (2**60).to_bytes(8, "little")))
 
 
+@pytest.mark.parametrize(
+    "kind, value, said", [(4, (0).to_bytes(4, "little"), "0"), (8, (1).to_bytes(8, "little") + b"x", "'x'")]
+)
+def test_an_alignment_that_is_none(tmp_path, kind, value, said):
+    name = b"general.alignment"
+    pair = len(name).to_bytes(8, "little") + name + kind.to_bytes(4, "little") + value
+    path = tmp_path / "x.gguf"
+    path.write_bytes(
+        b"GGUF" + (3).to_bytes(4, "little") + (0).to_bytes(8, "little") + (1).to_bytes(8, "little") + pair
+    )
+    with pytest.raises(CheckpointError, match=f"is not a complete GGUF file .general.alignment is {said}"):
+        open_gguf(path)
+
+
+@pytest.mark.parametrize("kind", ["t5", "t5encoder", "clip"])
+def test_text_encoders_are_refused_with_what_is_read(tmp_path, kind):
+    from panodiff_core.engines.dit360.checkpoint.formats import read_parts
+
+    path = tmp_path / "text.gguf"
+    writer = gguf.GGUFWriter(str(path), kind)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), dtype=np.float32))
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        step()
+    writer.close()
+    with pytest.raises(
+        CheckpointError, match=f"text encoder in GGUF .{kind}., .* use t5xxl_fp16.safetensors or t5x"
+    ):
+        read_parts([path])
+
+
 def test_another_architecture(tmp_path):
-    from panodiff_core.engines.dit360.formats import read_parts
+    from panodiff_core.engines.dit360.checkpoint.formats import read_parts
 
     raw = Q8.read_bytes()
     at = raw.index(b"flux", raw.index(b"general.architecture"))

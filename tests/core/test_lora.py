@@ -14,8 +14,9 @@ pytest.importorskip("diffusers")
 
 import panodiff_core as pano
 from panodiff_core.conditioning.text import TextCondition
+from panodiff_core.engines.dit360.checkpoint.lora import parse_loras, read_lora
 from panodiff_core.engines.dit360.engine import DiT360Engine
-from panodiff_core.engines.dit360.lora import LoraStack, parse_loras, read_lora
+from panodiff_core.engines.dit360.model import LoraStack
 from panodiff_core.layers.ring import pack
 from tests.core.dit360_vectors import FOLDER, engine, fill, largest, tensors, transformer
 
@@ -84,11 +85,75 @@ def test_alpha_of_the_config(tmp_path, network):
         read_lora(folder)
 
 
-def written(path: Path, change) -> Path:
+def written(path: Path, change, metadata: dict[str, str] | None = None) -> Path:
     values = load_file(FILE)
     change(values)
-    save_file(values, path)
+    save_file(values, path, metadata)
     return path
+
+
+def with_alphas(values, alpha=1.0):
+    for name in [n for n in values if n.endswith(".lora_A.weight")]:
+        values[name.replace(".lora_A.weight", ".alpha")] = torch.tensor(alpha)
+
+
+def test_where_alpha_comes_from(tmp_path):
+    """The file's own header, then PEFT's file beside PEFT's name, then its alpha tensors, then alpha = r (4 here)."""
+    header = {
+        "lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 12, "x.r": 9})
+    }
+    config = json.loads((FOLDER / "lora_adapter_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 2}), encoding="utf-8")
+    peft, other = tmp_path / "adapter_model.safetensors", tmp_path / "mine.safetensors"
+    scales = {
+        (path.name, way): read_lora(written(path, *what)).scale
+        for path in (peft, other)
+        for way, what in {
+            "header": (with_alphas, header),
+            "tensors": (with_alphas,),
+            "nothing": (lambda t: None,),
+        }.items()
+    }
+    assert list(scales.values()) == [3.0, 0.5, 0.5, 3.0, 0.25, 1.0], scales
+    assert len(read_lora(written(other, with_alphas)).pairs) == 14
+    (tmp_path / "adapter_config.json").write_text("not JSON", encoding="utf-8")
+    assert read_lora(other).scale == 0.25, "of another LoRA"
+
+
+@pytest.mark.parametrize(
+    "metadata, text",
+    [
+        ("{", "lora_adapter_metadata in its header cannot be read"),
+        ("[]", "is list, not an object"),
+        (
+            '{"transformer.r": 8, "transformer.lora_alpha": 8}',
+            "says r 8 and lora_alpha 8, a.safetensors has rank 4",
+        ),
+        ('{"transformer.r": 4, "transformer.lora_alpha": NaN}', "lora_alpha nan"),
+        ('{"r": 4, "lora_alpha": 4}', "says r None"),
+        ('{"transformer.r": 4, "transformer.lora_alpha": 4, "transformer.use_dora": true}', "sets use_dora"),
+    ],
+)
+def test_damaged_headers(tmp_path, metadata, text):
+    path = written(tmp_path / "a.safetensors", lambda t: None, {"lora_adapter_metadata": metadata})
+    with pytest.raises(pano.CheckpointError, match=text):
+        read_lora(path)
+
+
+def test_headers_are_those_that_diffusers_writes(tmp_path, network):
+    """Saved by diffusers' own pipeline code, with alpha 8 at rank 4."""
+    peft = pytest.importorskip("peft")
+    from diffusers import FluxPipeline
+    from diffusers.training_utils import _collate_lora_metadata
+
+    network.add_adapter(peft.LoraConfig(r=4, lora_alpha=8, target_modules=["to_q"], init_lora_weights=False))
+    layers = peft.get_peft_model_state_dict(network)
+    FluxPipeline.save_lora_weights(
+        tmp_path, transformer_lora_layers=layers, **_collate_lora_metadata({"transformer": network})
+    )
+    (file,) = tmp_path.glob("*.safetensors")
+    lora = read_lora(file)
+    assert lora.scale == 2.0 and "transformer_blocks.0.attn.to_q" in lora.pairs
 
 
 NAME = "transformer.transformer_blocks.0.attn.to_q"
@@ -102,6 +167,13 @@ NAME = "transformer.transformer_blocks.0.attn.to_q"
         (lambda t: t[f"{NAME}.lora_B.weight"].fill_(torch.nan), "has NaN or infinite values"),
         (lambda t: t.update({f"{NAME}.lora_B.weight": torch.zeros(32, 3)}), "its ranks differ"),
         (lambda t: t.clear(), "no tensor at all"),
+        (lambda t: t.update({f"{NAME}.alpha": torch.tensor(4.0)}), "1 alpha tensors for 14 modules"),
+        (lambda t: with_alphas(t, [1.0, 2.0]), "more than one number"),
+        (lambda t: with_alphas(t, float("nan")), "alpha / rank is nan"),
+        (
+            lambda t: (with_alphas(t), t.update({f"{NAME}.alpha": torch.tensor(2.0)})),
+            "alpha / rank is 0.25 and 0.5",
+        ),
     ],
 )
 def test_damaged_files(tmp_path, change, text):

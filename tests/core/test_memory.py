@@ -12,8 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import panodiff_core as pano
 from panodiff_core.__main__ import main
-from panodiff_core.engines.dit360.memory import text_bytes
-from panodiff_core.engines.dit360.sampling import forward_bytes
+from panodiff_core.engines.dit360.model.memory import forward_bytes, text_bytes
 from panodiff_core.runtime.memory import (
     MODES,
     StageMemory,
@@ -260,9 +259,15 @@ def test_sizes_of_flux(flux):
     assert net.layer == 2 * (3072 + 1) * 6 * 3072  # the modulation of one stream
     assert net.packed.weights == pytest.approx(11.96e9, rel=2e-3)
     assert net.packed.activations == 10 + 2 * 3072 * 6 * 3072  # one layer in bfloat16 beside the 8 bits
-    assert (
-        t5.packed is None and t5.group < 1e9 and t5.layer == 2 * 2 * 32128 * 4096
-    )  # the words, which stand in two places
+    rows = 19 * 2 * (6 + 4 + 4 + 1) * 3072 + 38 * (3 + 3 + 4 + 1) * 3072  # a float32 scale each
+    blocks = 19 * 2 * (6 + 4 + 8) * 3072**2 + 38 * (3 + 3 + 4 + 5) * 3072**2
+    assert net.packed.weights == net.weights - blocks + 4 * rows
+    # The words stand in two places.
+    assert t5.group < 1e9 and t5.layer == 2 * 2 * 32128 * 4096
+    inner = 24 * (4 * 4096 * 64 * 64 + 2 * 4096 * 10240)  # q, k, v, o and the two ways in, not the way out
+    assert t5.packed.weights == t5.weights - inner + 4 * 24 * (4 * 4096 + 2 * 10240)
+    assert t5.packed.weights == pytest.approx(5.9e9, rel=3e-3)
+    assert t5.packed.activations == 10 + 2 * 4096 * 10240
 
 
 def test_estimates(flux):
@@ -288,6 +293,20 @@ def test_estimates(flux):
     assert estimate(only, "stage", 70).advice == "load with storage='float8_e4m3fn' (needs 0.0 GB)"
     assert "smaller or fewer pictures" in estimate(only, "stage", 60).advice
     assert estimate(only, "stage").fits and estimate(only, "stage").free is None
+
+
+def test_advice_knows_what_helps_on_which_device():
+    stages = {
+        "text_encoders": StageMemory(100, 20, 5, 10, StageMemory(60, 12, 3, 10)),
+        "transformer": StageMemory(200, 40, 10, 10, StageMemory(110, 22, 6, 10)),
+    }
+    assert advise(stages, "none", 215, "cuda").startswith("load with offload='stage'")
+    assert advise(stages, "none", 215, "cpu").startswith("load with storage='float8_e4m3fn' (")
+    assert advise(stages, "stage", 125, "cuda").startswith("load with offload='group'")
+    assert advise(stages, "sequential", 18, "cuda").startswith("load with storage=")
+    assert "storage" not in advise(stages, "sequential", 18, "mps")
+    tight = advise(stages, "none", 100, "cpu")
+    assert tight == "make smaller or fewer pictures, or free the device"
 
 
 def test_quantised_tensors_count_what_they_consist_of():

@@ -25,8 +25,11 @@ from panodiff_core.runtime.placement import (
 class Recorder:
     """A host's memory manager: notes who asked for what, and that nothing overlaps."""
 
-    def __init__(self):
-        self.uses, self.inside = [], []
+    def __init__(self, left: int | None = None):
+        self.uses, self.inside, self.left = [], [], left
+
+    def room(self, stage, module):
+        return self.left
 
     @contextmanager
     def use(self, stage, module, memory_bytes=0):
@@ -47,6 +50,40 @@ class Moves:
 
     def __call__(self, module, device):
         self.log.append((next(name for name, _ in module.named_children()), str(device)))
+
+
+@pytest.mark.parametrize("task", ["decode", "encode"])
+def test_the_vae_works_in_bands_where_the_room_is_short(tiny_folder, task):
+    """Nobody set memory_gb: the device's own room decides, and the result is the same."""
+    engine = pano.load("dit360", tiny_folder, device="cpu", offload=Recorder())
+    shape = (1, engine.latent_channels, 32, 64) if task == "decode" else (1, 3, 256, 512)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(3))
+
+    def run(recorder, **options):
+        engine.placement = recorder
+        made = engine.decode(x, **options).pixels if task == "decode" else engine.encode_image(x, **options)
+        return made, recorder.uses[-1][-1]
+
+    whole, need = run(Recorder())
+    assert torch.equal(run(Recorder(need))[0], whole), "it fits exactly, so it is not split"
+    banded, less = run(Recorder(need - 1))
+    assert less < need and not torch.equal(banded, whole)
+    assert (banded - whole).abs().max() < 2e-5
+    _, least = run(Recorder(0))
+    assert least <= less, "too little room is no error: the least there is is tried"
+    assert run(Recorder(0), tiling="off")[1] == need, "whole was asked for"
+
+
+@pytest.mark.parametrize("make", [Resident, PerStage])
+def test_room_is_what_is_left_beside_the_weights(make, monkeypatch):
+    module = torch.nn.Linear(100, 100, bias=False)
+    monkeypatch.setattr("panodiff_core.runtime.placement.free_bytes", lambda device: 50_000)
+    assert make("cpu").room("vae", module) == 50_000, "the weights are there already"
+    assert make("meta").room("vae", module) == 10_000, "40,000 bytes of weights are still to come"
+    monkeypatch.setattr("panodiff_core.runtime.placement.free_bytes", lambda device: 30_000)
+    assert make("meta").room("vae", module) == 0
+    monkeypatch.setattr("panodiff_core.runtime.placement.free_bytes", lambda device: None)
+    assert make("meta").room("vae", module) is None
 
 
 def test_stages_in_order(tiny_folder):
@@ -150,6 +187,10 @@ def test_per_stage_uses_both_devices():
         assert module.layer.weight.is_meta
 
 
+def stay(module, device):
+    """A mover that leaves everything where it is."""
+
+
 def run_out(placement, stage, module, memory_bytes, error):
     with placement.use(stage, module, memory_bytes):
         raise error
@@ -166,17 +207,19 @@ def test_out_of_memory_says_what_to_switch(monkeypatch):
     }
     cuda = torch.cuda.OutOfMemoryError("CUDA out of memory")
     cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory")
-    resident = Resident("cpu")
-    with resident.use("text_encoders", stages["text_encoders"]):
-        pass
+    resident, host = Resident("meta", stay), Resident("cpu")
+    for placement in (resident, host):
+        with placement.use("text_encoders", stages["text_encoders"]):
+            pass
     cases = (
-        (resident, "transformer", cpu, "offload='stage'"),
-        (PerStage("cpu"), "transformer", cuda, "offload='group'"),
-        (Streamed("cpu", "group"), "text_encoders", cuda, "make smaller or fewer pictures"),
-        (PerStage("cpu"), "vae", cuda, "set memory_gb"),
+        (resident, "transformer", cuda, "offload='stage'"),
+        (host, "transformer", cpu, "storage='float8_e4m3fn'"),
+        (PerStage("meta", mover=stay), "transformer", cuda, "offload='group'"),
+        (PerStage("meta", mover=stay), "text_encoders", cuda, "make smaller or fewer pictures"),
+        (PerStage("meta", mover=stay), "vae", cuda, "set memory_gb"),
     )
     for placement, stage, error, advice in cases:
-        text = f"out of memory on cpu in stage '{stage}', which needs about 2.0 GB of the 7.0 GB that are free: .*{advice}"
+        text = f"out of memory on {placement.device} in stage '{stage}', which needs about 2.0 GB of the 7.0 GB that are free: .*{advice}"
         with pytest.raises(pano.MemoryLimitError, match=text):
             run_out(placement, stage, stages[stage], 2 * 2**30, error)
     with pytest.raises(RuntimeError, match="shapes"):

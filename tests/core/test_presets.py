@@ -11,7 +11,7 @@ import panodiff_core as pano
 from panodiff_core import __main__ as cli
 from panodiff_core.commands import generate
 from panodiff_core.engines.dit360.config import SamplingOptions
-from panodiff_core.engines.dit360.memory import stage_bytes
+from panodiff_core.engines.dit360.model.memory import stage_bytes
 from panodiff_core.engines.dit360.presets import CARDS, PRESETS, find_card, find_preset, with_preset
 from panodiff_core.runtime.memory import estimate, measure
 from panodiff_core.runtime.placement import Holder

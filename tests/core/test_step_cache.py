@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import panodiff_core as pano
-from panodiff_core.engines.dit360 import step_cache as module
+from panodiff_core.engines.dit360.sampling import step_cache as module
 from panodiff_core.runtime.placement import Streamed
 
 STEPS, BLOCKS = 5, 3

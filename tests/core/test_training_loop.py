@@ -172,7 +172,7 @@ def test_a_signal_to_the_whole_group_does_not_take_the_data_processes(tmp_path):
 
     def go_on(step, losses):
         terminate(step, losses)
-        trainer._stop_reason = None if step < 12 else trainer._stop_reason or "test"
+        trainer.stop.reason = None if step < 12 else trainer.stop.reason or "test"
         reached.append(step)
 
     assert not trainer.run(on_step=go_on)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from panodiff_core.engines.dit360 import engine as engine_module
+from panodiff_core.engines.dit360.sampling import job as job_module
 from panodiff_core.runtime.placement import Resident
 from panodiff_core.schedulers import true_cfg
 from panodiff_core.schedulers.true_cfg import FEW_TOKENS, choose_batched
@@ -49,7 +49,7 @@ def run(tiny_engine, monkeypatch):
 
     def run(free: int | None, **options):
         rows = []
-        monkeypatch.setattr(engine_module, "free_bytes", lambda device: free)
+        monkeypatch.setattr(job_module, "free_bytes", lambda device: free)
         handle = tiny_engine.transformer.register_forward_pre_hook(
             lambda module, args, kwargs: rows.append(len(kwargs["hidden_states"])), with_kwargs=True
         )

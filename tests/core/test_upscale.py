@@ -12,13 +12,14 @@ pytest.importorskip("transformers")
 
 import panodiff_core as pano
 from panodiff_core import __main__ as cli
-from panodiff_core.engines.dit360 import upscale as module
-from panodiff_core.engines.dit360.upscale import TiledVelocity
-from panodiff_core.engines.dit360.upscale_tiles import plan_upscale, tile_shifts
+from panodiff_core.engines.dit360.upscale import second_pass as module
+from panodiff_core.engines.dit360.upscale.enlarged import EnlargedImage, large_shapes
+from panodiff_core.engines.dit360.upscale.tiled_velocity import TiledVelocity
+from panodiff_core.engines.dit360.upscale.tiles import plan_upscale, tile_shifts
 from panodiff_core.geometry.resize import resize_sphere
 from panodiff_core.geometry.sphere import equirect_directions
 from panodiff_core.io.images import load_image, read_text
-from panodiff_core.layers.ring import image_ids, pack
+from panodiff_core.layers.ring import image_ids, pack, unpack
 from panodiff_core.schedulers.flow_matching import FlowMatchScheduler
 
 SHAPE = (1, 16, 16, 32)
@@ -51,13 +52,14 @@ def noise():
 )
 def test_one_tile_is_image_to_image(tiny_engine, condition, source, noise, options):
     settings = {"strength": 0.7, "steps": 4, "padding": 1, "roll": "off", **options}
+    free = {"noise": noise, "keep_layout": False, **settings}
     large = resize_sphere(tiny_engine.decode(source).pixels, 2).clamp(0.0, 1.0)
     expected = tiny_engine.sample(
         condition, latents=noise, image_latents=tiny_engine.encode_image(large), **settings
     )
-    whole = tiny_engine.upscale(source, condition, noise=noise, tile=(16, 32), **settings)
+    whole = tiny_engine.upscale(source, condition, tile=(16, 32), **free)
     assert (whole - expected).abs().max() <= 1e-5
-    tiled = tiny_engine.upscale(source, condition, noise=noise, **settings)
+    tiled = tiny_engine.upscale(source, condition, **free)
     assert tiled.shape == SHAPE and (tiled - expected).abs().max() > WRONG
 
 
@@ -182,6 +184,33 @@ def test_noise_levels_follow_the_tile(tiny_engine, condition, source):
     assert [step.sigma for step in seen] == [scheduler.sigma(k) for k in range(5, 9)]
     assert [(step.index, step.total) for step in seen] == [(k, 4) for k in range(1, 5)]
     assert all(step.latents.shape == step.denoised.shape == SHAPE for step in seen)
+
+
+@pytest.mark.parametrize(("factor", "sigma"), [(2, 0.0), (4, 0.6)])
+def test_large_shapes_are_put_back_and_small_ones_stay(factor, sigma):
+    clean, noise = randn(1, 16, 16, 32, seed=5), randn(1, 16, 16, 32, seed=6)
+    keep = EnlargedImage(clean, 0.5, factor=factor).keeper(noise, pack)
+    target = (1.0 - sigma) * clean + sigma * noise
+    small = torch.ones(16, 32)
+    small[::2, 1::2] = small[1::2, ::2] = -1.0  # sums to 0 over every block
+    assert (keep(pack(target + 0.7), sigma) - pack(target)).abs().max() <= 1e-6
+    assert (keep(pack(target + small), sigma) - pack(target + small)).abs().max() <= 1e-6
+    wave = torch.sin(torch.arange(32) * (2.0 * torch.pi / 32)).expand(1, 16, 16, 32)
+    left = unpack(keep(pack(target + wave), sigma), 16, 32) - target
+    # Not at the poles: there the wave jumps, since a row goes on half a turn away.
+    assert left[:, :, 8].abs().max() < 0.01 * factor, (
+        "a wave around the ring is a large shape, across the seam too"
+    )
+
+
+def test_the_layout_stays_at_any_strength(tiny_engine, condition, source, noise):
+    start = module.enlarge(tiny_engine, source, 2)
+    options = {"noise": noise, "strength": 1.0, "steps": 4}
+    away = [
+        large_shapes(tiny_engine.upscale(source, condition, keep_layout=keep, **options) - start, 2)
+        for keep in (True, False)
+    ]
+    assert away[0].square().mean() < 0.05 * away[1].square().mean()
 
 
 def test_strength_keeps_the_picture(tiny_engine, condition, source):

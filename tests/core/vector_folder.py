@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from panodiff_core.engines.dit360.verification import VectorFolder
-from panodiff_core.engines.dit360.verification.rows import Row
+from panodiff_core.engines.dit360.verification import DiT360Vectors
+from panodiff_core.verification import Row
 from tests.core import dit360_vectors
 
 
-class Folder(VectorFolder):
+class Folder(DiT360Vectors):
     """The vectors; `changed` tensors replace those of one name in every file."""
 
     def __init__(self, changed: Mapping[str, torch.Tensor] | None = None) -> None:

@@ -166,7 +166,7 @@ class Hub:
         if status == 404:
             return DownloadError(
                 f"{self.endpoint} has no {what} (404): it was moved or renamed. The table of sources is "
-                "panodiff_core/engines/dit360/sources.py; for the LoRA, --lora-from OWNER/REPO/FILE names another."
+                "panodiff_core/engines/dit360/checkpoint/sources.py; for the LoRA, --lora-from OWNER/REPO/FILE names another."
             )
         if status in _RETRYABLE:
             return Interrupted(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...engines.dit360.sources import GATED, Source
+from ...engines.dit360.checkpoint.sources import GATED, Source
 from ..console import say
 from ..engines import table
 from .hub import DownloadError, Hub, RemoteFile
@@ -65,7 +65,7 @@ def _matching(source: Source, listing: dict[str, RemoteFile]) -> list[RemoteFile
             way_out = (
                 "name another with --lora-from OWNER/REPO/FILE"
                 if source.part == "lora"
-                else "correct panodiff_core/engines/dit360/sources.py"
+                else "correct panodiff_core/engines/dit360/checkpoint/sources.py"
             )
             raise DownloadError(
                 f"{source.repo} has no file {pattern} any more; it has {', '.join(weights) or 'no safetensors'}: "

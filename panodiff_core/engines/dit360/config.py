@@ -13,6 +13,8 @@ from ...schedulers.flow_matching import GRIDS, SOLVERS
 
 ROLLS = ("off", "alternate", "late", "random")
 MU_RULES = ("padded", "unpadded")
+MOST_OFFSETS = 2
+"""Turns of the ring that may have a step cache each; "alternate" and "late" have two, "random" a new one every step."""
 SETTINGS_FILE = "panodiff.json"
 SETTINGS_VERSION = 1
 
@@ -26,10 +28,10 @@ class SamplingOptions:
     token columns; the model was trained with 1. `roll`: turn the ring before each network call, "off",
     "alternate" (0 and half the width in turn), "late" (the same, but only in the second half of the steps:
     the first ones lay out the picture, and a turned network would put what the prompt wants on the left on the right),
-    "random" (drawn from the seed), or one offset in token columns per step. `mu`: the shift exponent by the "padded" or "unpadded" token count, or a number. `grid`: noise
-    levels before the shift. `solver`: "euler", or "heun" with two calls per step. `step_cache`: relative change of
-    the first block below which the other blocks are not computed again (see `step_cache`), 0 is off. `prompt_prefix` is put
-    before prompts that do not begin with it. Raises InputError for a value out of range.
+    "random" (drawn from the seed), or one offset in token columns per step. `mu`: the shift exponent by the "padded"
+    or "unpadded" token count, or a number. `grid`: noise levels before the shift. `solver`: "euler", or "heun" with
+    two calls per step. `step_cache`: relative change of the first block below which the other blocks are not computed
+    again (`sampling.step_cache`), 0 is off. `prompt_prefix` is put before prompts that do not begin with it. Raises InputError for a value out of range.
     """
 
     height: int = 1024

@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ... import geometry
-from ...autoencoders.coding import Size, plan_coding
+from ...autoencoders.coding import Coding, Size, plan_coding
 from ...autoencoders.preview import SIDE, PreviewMap, fit_preview
+from ...conditioning.prompts import read_prompts
 from ...conditioning.text import TextCondition
 from ...layers.ring import PATCH, check_padding
 from ...pictures import Panorama
 from ...runtime.errors import NumericalError
-from ...runtime.memory import MemoryEstimate, free_bytes
+from ...runtime.memory import MemoryEstimate
 from ...runtime.placement import Holder, Placement, choose_placement, estimate_modes
 from ...runtime.progress import OnStep, OnTile
-from ...schedulers.true_cfg import CFGFlowMatchScheduler, choose_batched
-from .checkpoint import Components
+from .checkpoint import Components, read_model
 from .config import DiT360Config, SamplingOptions
-from .image_to_image import read_source
-from .inputs import (
-    bind_conditions,
-    check_condition,
-    check_count,
-    check_latents,
-    check_size,
-    choose_options,
-    choose_size,
-)
-from .loading import read_model
-from .lora import LoraStack
-from .memory import stage_bytes, text_bytes
-from .model import FluxNetwork, RingGrid
+from .model import LoraStack
+from .model.memory import stage_bytes, text_bytes
 from .presets import with_preset
-from .prompts import read_prompts
-from .sampling import (
-    choose_noise,
-    forward_bytes,
-    forward_tokens,
-    lay_noise_levels,
-    roll_offsets,
-    sample_ring,
-)
-from .step_cache import check_cached_roll, step_cache
+from .sampling import SamplingJob, choose_noise, choose_options, choose_size, read_source
+from .sampling.inputs import check_condition, check_count, check_latents, check_size
 from .upscale import upscale
 
 
@@ -106,7 +87,8 @@ class DiT360Engine:
         `options` are those of `sample`. What is free is that of the engine's device, None under a host's placement.
         Raises InputError as `sample` does.
         """
-        choice = self._choose(options, None, None, None)
+        preset = options.pop("preset", None)
+        choice = self._choose(with_preset(preset, self.config.kind, options), None, None, None)
         device = getattr(self.placement, "device", None)
         return estimate_modes(self.stages, device, self._stage_bytes(choice, batch_size))
 
@@ -134,18 +116,7 @@ class DiT360Engine:
         if negative is None and self.config.defaults.cfg != 1.0:
             negative = ""
         read = read_prompts(self.text_encoder, prompt, negative, prefix, clean_prompt)
-        text, pooled = self._encode_texts(read.prompts + read.negatives)
-        count = len(read.prompts)
-        return TextCondition(
-            text=text[:count],
-            pooled=pooled[:count],
-            negative_text=text[count:] if read.negatives else None,
-            negative_pooled=pooled[count:] if read.negatives else None,
-            prompts=read.prompts,
-            negative_prompts=read.negatives,
-            unknown_words=read.unknown_words,
-            truncated=read.truncated,
-        )
+        return read.condition(*self._encode_texts(read.texts))
 
     @torch.no_grad()
     def _encode_texts(self, texts: tuple[str, ...]) -> tuple[Tensor, Tensor]:
@@ -181,58 +152,29 @@ class DiT360Engine:
         grid, solver, step_cache); what is not given takes that of `preset` (`presets`), then the model's default, one
         of height and width implies the other (2:1). `batch_size` pictures are made per prompt. `seed` draws the noise
         on the CPU; `latents` [B·batch_size, C, h, w] gives it instead, and the size with it. `sigmas` replaces grid
-        and steps; `mu` still shifts it. `true_cfg_batched`: both prompts of true guidance in one call, or one after the other in half
-        the memory; None takes one call where tokens are few or the memory is free. `on_step(Step)` is called after
-        every step and may raise `Cancelled`.
+        and steps; `mu` still shifts it. `true_cfg_batched`: both prompts of true guidance in one call, or one after
+        the other in half the memory; None takes one call where tokens are few or the memory is free.
+        `on_step(Step)` is called after every step and may raise `Cancelled`.
 
         `image_latents` [B·batch_size or 1, C, h, w] is a picture to start from (`encode_image`), and gives the
         size. Of n steps the last ⌈n·strength⌉ run, from the picture with that much noise; at 1 only a mask keeps
         any of it. `mask` [B·batch_size or 1, 1, h, w]: 1 is made anew, 0 kept, in between blended after each step
-        (`image_to_image`). Raises InputError for an option, size or condition that does not fit, NumericalError
-        when a step gives NaN.
+        (`sampling.image_to_image`). Raises InputError for an option, size or condition that does not fit,
+        NumericalError when a step gives NaN.
         """
         sized = latents is not None or image_latents is not None
         options = with_preset(preset, self.config.kind, options, sized)
         choice = self._choose(options, latents, image_latents, sigmas)
         check_count("seed", seed, 0, 2**64 - 1)
         check_count("batch_size", batch_size, 1, 4096)
+        check_condition(condition, choice.cfg, self.transformer.config)
         size = (choice.height // self.vae_factor, choice.width // self.vae_factor)
         noise = choose_noise((condition.batch * batch_size, self.latent_channels, *size), seed, latents)
         source = read_source(image_latents, strength, mask, noise.shape, choice.steps)
-        offsets = roll_offsets(choice.roll, choice.steps, size[1] // PATCH, seed)
-        check_cached_roll(choice.step_cache, offsets)
-        check_condition(condition, choice.cfg, self.transformer.config)
+        job = SamplingJob(condition, choice, noise, source, seed, sigmas, true_cfg_batched)
         if on_step is not None:
             self._preview_map()  # fitted before the transformer moves in, so that previews move nothing
-        length = condition.text.shape[1]
-        memory = forward_bytes(self.transformer, noise.shape, length, choice)
-        need = memory if choice.cfg == 1.0 or true_cfg_batched else memory // 2
-        with (
-            self._use("transformer", need) as device,
-            step_cache(self.transformer, choice.step_cache) as cache,
-        ):
-            if true_cfg_batched is None and choice.cfg != 1.0:
-                tokens = forward_tokens(noise.shape, length, choice)
-                true_cfg_batched = choose_batched(tokens, memory, free_bytes(device))
-            scheduler = CFGFlowMatchScheduler(self.scheduler_config, choice.cfg, bool(true_cfg_batched))
-            grid = RingGrid(*noise.shape[2:], choice.padding, device=device)
-            lay_noise_levels(scheduler, choice, grid, sigmas)
-            network = cache.keyed(FluxNetwork(self.transformer, grid.ids, length))
-            positive, negative = bind_conditions(
-                condition, len(noise), choice.guidance, device, self.transformer.dtype
-            )
-            result = sample_ring(
-                scheduler,
-                scheduler.guide(network, positive, negative),
-                grid,
-                noise.to(device),
-                source=None if source is None else source.to(device),
-                offsets=offsets,
-                solver=choice.solver,
-                on_step=on_step,
-                on_turn=cache.turn,
-            )
-            return result.cpu()
+        return job.run(self.transformer, self.scheduler_config, partial(self._use, "transformer"), on_step)
 
     @torch.no_grad()
     def upscale(self, source: Tensor | Panorama, condition: TextCondition, **options) -> Tensor:
@@ -254,15 +196,16 @@ class DiT360Engine:
 
         `ring=False` decodes as the reference does, with a seam. `polar_filter` takes the pinch off the poles
         (`geometry.polar_filter`); None is the model's default, which is off for FLUX. One picture needs at most
-        `memory_gb` (2³⁰ bytes) beside the weights: `tiling` "auto" decodes it whole where that fits, else in bands
-        with the same result ("global", slower); "off" never splits, "tiles" only comes close (`autoencoders.coding`).
+        `memory_gb` (2³⁰ bytes) beside the weights, None is what the device has left: `tiling` "auto" decodes it whole
+        where that fits, else in bands with the same result ("global", slower); "off" never splits, "tiles" only comes
+        close (`autoencoders.coding`).
         `on_tile(Tile)` is called after each part and may raise `Cancelled`. Raises InputError for a wrong shape or too
         little memory, NumericalError for NaN.
         """
         calm = self.config.polar_filter if polar_filter is None else polar_filter
         check_latents(latents, self.latent_channels)
         height, width = (n * self.vae_factor for n in latents.shape[2:])
-        coding = plan_coding(self.vae, "decode", height, width, ring=ring, tiling=tiling, memory_gb=memory_gb)
+        coding = self._coding("decode", height, width, ring=ring, tiling=tiling, memory_gb=memory_gb)
         pixels = torch.empty(len(latents), 3, height, width)
         with self._use("vae", coding.bytes) as device:
             coding.run(latents, pixels, device, on_tile=on_tile)
@@ -295,7 +238,7 @@ class DiT360Engine:
             generator = torch.Generator().manual_seed(sample_seed)
         height, width = pixels.shape[2:]
         check_size(height, width, self.size_multiple)
-        coding = plan_coding(self.vae, "encode", height, width, ring=ring, tiling=tiling, memory_gb=memory_gb)
+        coding = self._coding("encode", height, width, ring=ring, tiling=tiling, memory_gb=memory_gb)
         size = (height // self.vae_factor, width // self.vae_factor)
         latents = torch.empty(len(pixels), self.latent_channels, *size)
         with self._use("vae", coding.bytes) as device:
@@ -311,6 +254,10 @@ class DiT360Engine:
             with self._use("vae", Size(self.vae, "encode", SIDE, SIDE).whole_bytes):
                 self._preview = fit_preview(self.vae)
         return self._preview
+
+    def _coding(self, task: str, height: int, width: int, **how) -> Coding:
+        room = self.placement.room("vae", self.stages["vae"])
+        return plan_coding(self.vae, task, height, width, room=room, **how)
 
     def _use(self, stage: str, memory_bytes: int):
         return self.placement.use(stage, self.stages[stage], memory_bytes)
@@ -332,12 +279,12 @@ def load(
     offload: str | Placement | None = None,
     **options,
 ) -> DiT360Engine:
-    """Load a model, with LoRAs in PEFT's format (see `lora`) if any are given.
+    """Load a model, with LoRAs in PEFT's format (see `model.lora`) if any are given.
 
     `model` is a folder in the diffusers layout, or a weight file: a FLUX.1-dev transformer (diffusers or BFL keys; 16
     bits, fp8, scaled fp8 or GGUF) or a checkpoint with everything in it. `device` None takes CUDA, MPS or the CPU;
     `offload` is "none", "stage", "group" or "sequential" (`runtime.memory`), a `Placement`, or None to decide by free
-    memory. `options`: parts, dtype, storage, attention, lora, lora_mode; see `loading.read_model`.
+    memory. `options`: parts, dtype, storage, attention, lora, lora_mode; see `checkpoint.read_model`.
     `engine.loras.set_strengths` changes the strengths later.
     Raises CheckpointError, InputError or MemoryLimitError before anything is computed.
     """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ...runtime.float8 import FLOAT8
 
 
 @dataclass(frozen=True)
@@ -15,13 +18,19 @@ class Entry:
 
     `dtype` is the element type in which `read` gives it: that of the file, or float32 where the file holds blocks or
     scaled numbers. `read_rows(start, stop)` reads a range of the first axis; a scalar ignores it. `origin` names file
-    and tensor in messages.
+    and tensor in messages. `factors` are the file's own numbers in 8 bits and their scale, where it holds such a pair.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     origin: str
     read_rows: Callable[[int, int], Tensor]
+    factors: tuple[Entry, Entry] | None = None
+
+    @property
+    def is_float8(self) -> bool:
+        """Whether the file holds 8-bit floats here, with a scale or without."""
+        return self.factors is not None or self.dtype in FLOAT8
 
     def read(self) -> Tensor:
         """The whole tensor, on the CPU."""
@@ -29,9 +38,16 @@ class Entry:
 
     def rows(self, start: int, stop: int) -> Entry:
         """A range of the first axis."""
-        shape = (stop - start, *self.shape[1:])
+        factors = None
+        if self.factors is not None:
+            numbers, scale = self.factors
+            factors = (numbers.rows(start, stop), scale.rows(start, stop) if _per_row(scale) else scale)
         return Entry(
-            shape, self.dtype, self.origin, lambda low, high: self.read_rows(start + low, start + high)
+            (stop - start, *self.shape[1:]),
+            self.dtype,
+            self.origin,
+            lambda low, high: self.read_rows(start + low, start + high),
+            factors,
         )
 
     def squeezed(self) -> Entry:
@@ -50,12 +66,14 @@ class Entry:
         """Times a factor, one for all or one per row, in float32."""
 
         def read_rows(low: int, high: int) -> Tensor:
-            factor = scale.read().float().flatten()
-            if len(factor) > 1:
-                factor = factor[low:high].reshape(-1, *[1] * (len(self.shape) - 1))
-            return self.read_rows(low, high).float() * factor
+            factor = (scale.rows(low, high) if _per_row(scale) else scale).read().float()
+            return self.read_rows(low, high).float() * factor.reshape(-1, *[1] * (len(self.shape) - 1))
 
-        return Entry(self.shape, torch.float32, self.origin, read_rows)
+        return Entry(self.shape, torch.float32, self.origin, read_rows, (self, scale))
+
+
+def _per_row(scale: Entry) -> bool:
+    return math.prod(scale.shape) > 1
 
 
 def joined(parts: Sequence[Entry]) -> Entry:

@@ -6,13 +6,14 @@ Everything that headers and configs can tell is checked before the first byte of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
+from ...runtime.float8 import quantised_rows, replace_linear
 from .entries import Entry
 
 LISTED = 8
@@ -65,21 +66,46 @@ def fill(
     entries: Mapping[str, Entry],
     dtype_of: Callable[[str], torch.dtype],
     ties: Mapping[str, str] | None = None,
+    packed: Collection[str] = (),
 ) -> None:
     """Put the entries into `module` (which may sit on the meta device), one tensor at a time.
 
-    `dtype_of(name)` is the storage type of each tensor; `ties` says which names take the tensor of another
-    name. Names and shapes must have passed `check_shapes`. Raises CheckpointError naming file and tensor when
-    a value is NaN or infinite, in the file or after the cast.
+    `dtype_of(name)` is the type of each tensor; `ties` says which names take the tensor of another name; `packed`
+    names weights of linear layers that are kept in 8 bits (`runtime.float8`). Names and shapes must have passed
+    `check_shapes`. Raises CheckpointError naming file and tensor when a value is NaN or infinite, in the file or after
+    the cast.
     """
-    state = {name: _checked(entry, dtype_of(name)) for name, entry in entries.items()}
+    state = {}
+    for name, entry in entries.items():
+        if name not in packed:
+            state[name] = checked(entry, dtype_of(name))
+            continue
+        layer = name.removesuffix(".weight")
+        state[name], scale = packed_weight(entry)
+        replace_linear(module, layer, state[name], scale)
+        if scale is not None:
+            state[f"{layer}.scale"] = scale
     for name, source in (ties or {}).items():
         state[name] = state[source]
     module.load_state_dict(state, strict=True, assign=True)
     module.train(False).requires_grad_(False)
 
 
-def _checked(entry: Entry, dtype: torch.dtype) -> Tensor:
+def packed_weight(entry: Entry) -> tuple[Tensor, Tensor | None]:
+    """A matrix in 8-bit floats and its scale, as `runtime.float8.Float8Linear` takes them: those of the file bit for
+    bit, where it has them, otherwise quantised by rows. Raises CheckpointError as `checked` does.
+    """
+    if not entry.is_float8:
+        return quantised_rows(checked(entry, torch.float32))
+    numbers, scale = entry.factors or (entry, None)
+    weight = checked(numbers, numbers.dtype)
+    return weight, None if scale is None else checked(scale, torch.float32).reshape(-1, 1)
+
+
+def checked(entry: Entry, dtype: torch.dtype) -> Tensor:
+    """The tensor in `dtype` (integers keep theirs). Raises CheckpointError naming file and tensor when a value is NaN
+    or infinite, in the file or after the cast.
+    """
     tensor = entry.read()
     if not tensor.is_floating_point():
         return tensor
@@ -89,9 +115,7 @@ def _checked(entry: Entry, dtype: torch.dtype) -> Tensor:
         )
     cast = tensor.to(dtype)
     if cast is not tensor and not _finite(cast):
-        raise CheckpointError(
-            f"{entry.origin} overflows {dtype}: load with dtype bfloat16 or float32, no 8-bit storage"
-        )
+        raise CheckpointError(f"{entry.origin} overflows {dtype}: load with dtype bfloat16 or float32")
     return cast
 
 

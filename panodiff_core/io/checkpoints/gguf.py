@@ -72,6 +72,8 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], dict[str, 
         axes = _unpack(file, f"<{_unpack(file, '<I')[0]}Q")
         infos[name] = (tuple(reversed(axes)), *_unpack(file, "<IQ"))  # GGUF names the fastest axis first
     alignment = fields.get("general.alignment", 32)
+    if type(alignment) is not int or alignment < 1:
+        raise _damaged(path, f"general.alignment is {alignment!r}")
     return fields, infos, math.ceil(file.tell() / alignment) * alignment
 
 

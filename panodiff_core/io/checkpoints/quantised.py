@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-import torch
-
 from ...runtime.errors import CheckpointError
+from ...runtime.float8 import FLOAT8
 from .entries import Entry
 
 METADATA = "_quantization_metadata"
@@ -22,7 +21,6 @@ _SCALES = (".scale_weight", ".weight_scale")
 _ACTIVATIONS = (".scale_input", ".input_scale")
 _FORMAT = ".comfy_quant"
 _READ = ("float8_e4m3fn", "float8_e5m2")
-_FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _FOREIGN = {
     "an SVDQuant (nunchaku) file": (".qweight", ".wscales", ".lora_down"),
     "a bitsandbytes 4-bit file": (".absmax", ".quant_map", ".quant_state.bitsandbytes__nf4", ".bnb.4bit"),
@@ -47,9 +45,9 @@ def dequantised(entries: Mapping[str, Entry], metadata: Mapping[str, str], where
             raise CheckpointError(
                 f"{where}: {name!r} scales {weight!r}, which is missing: fetch the file again"
             )
-        if plain[weight].dtype in _FLOAT8:  # older files scale everything, also what they left in 16 bits
+        if plain[weight].dtype in FLOAT8:  # older files scale everything, also what they left in 16 bits
             plain[weight] = plain[weight].scaled(scale)
-    bare = sorted(name for name in formats if plain[name].dtype in _FLOAT8)
+    bare = sorted(name for name in formats if plain[name].dtype in FLOAT8)
     if bare:
         raise CheckpointError(f"{where}: {bare[0]!r} is scaled fp8 without its scale: fetch the file again")
     return plain
@@ -62,7 +60,7 @@ def is_scaled(entries: Mapping[str, Entry]) -> bool:
 
 def is_fp8(entries: Mapping[str, Entry]) -> bool:
     """Whether any tensor is stored in 8-bit floats."""
-    return any(entry.dtype in _FLOAT8 for entry in entries.values())
+    return any(entry.dtype in FLOAT8 for entry in entries.values())
 
 
 def _is_extra(name: str) -> bool:

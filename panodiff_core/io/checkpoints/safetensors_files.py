@@ -13,7 +13,7 @@ from ..json_file import read_json
 from .entries import Entry
 
 PICKLES = ("*.bin", "*.pt", "*.ckpt", "*.pth")
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -39,10 +39,7 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        mapping = read_json(index).get("weight_map")
-        if not isinstance(mapping, dict) or not mapping:
-            raise CheckpointError(f"{index} has no weight_map: download it again")
-        files = [folder / name for name in sorted(set(mapping.values()))]
+        files = [folder / name for name in _shards(index)]
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise CheckpointError(
@@ -52,6 +49,17 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     pickled = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
     hint = f"; {', '.join(pickled)} are pickles, only safetensors are read" if pickled else ""
     raise CheckpointError(f"{folder} lacks {single.name} (or {index.name} with its shards){hint}")
+
+
+def _shards(index: Path) -> list[str]:
+    """The file names in an index. Raises CheckpointError for what is no plain name: it could point anywhere."""
+    mapping = read_json(index).get("weight_map")
+    if not isinstance(mapping, dict) or not mapping:
+        raise CheckpointError(f"{index} has no weight_map: download it again")
+    for name in mapping.values():
+        if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\:\0"):
+            raise CheckpointError(f"{index} names {name!r}, which is no plain file name: download it again")
+    return sorted(set(mapping.values()))
 
 
 def open_file(file: Path) -> Any:
@@ -91,11 +99,11 @@ def open_safetensors(files: list[Path]) -> tuple[dict[str, Entry], dict[str, str
 def _entry(file: Path, handle: Any, name: str) -> Entry:
     view = handle.get_slice(name)
     shape, kind = tuple(view.get_shape()), view.get_dtype()
-    if kind not in _DTYPES:
+    if kind not in DTYPES:
         raise CheckpointError(f"{file}: tensor {name!r} has element type {kind}, which is not read")
 
     def read_rows(low: int, high: int) -> Tensor:
         whole = not shape or (low, high) == (0, shape[0])
         return handle.get_tensor(name) if whole else handle.get_slice(name)[low:high]
 
-    return Entry(shape, _DTYPES[kind], f"{file}: tensor {name!r}", read_rows)
+    return Entry(shape, DTYPES[kind], f"{file}: tensor {name!r}", read_rows)

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from ....runtime.errors import PanoDiffError
+from ....verification import Group, Outcome, measure
 from . import (
     editing,
     formats,
@@ -23,26 +22,9 @@ from . import (
     trajectories,
     vae,
 )
-from .folder import VectorFolder
-from .rows import Row
+from .folder import DiT360Vectors
 
-__all__ = ["GROUPS", "Absent", "Group", "Row", "VectorFolder", "verify"]
-
-
-@dataclass(frozen=True)
-class Group:
-    """One line of the acceptance table: what it is called and how its rows are measured."""
-
-    title: str
-    check: Callable[[VectorFolder], Iterator[Row]]
-
-
-@dataclass(frozen=True)
-class Absent:
-    """A group that could not be measured because the folder lacks a file."""
-
-    title: str
-    file: str
+__all__ = ["GROUPS", "DiT360Vectors", "verify"]
 
 
 GROUPS = (
@@ -60,25 +42,10 @@ GROUPS = (
 )
 
 
-def verify(folder: Path) -> Iterator[tuple[str, list[Row] | Absent]]:
+def verify(folder: Path) -> Iterator[tuple[str, Outcome]]:
     """Measure group after group: (title, rows), or (title, Absent) where a file is missing.
 
     A file that does not load, or lacks a tensor, gives a failed row that says so. Raises InputError when there is no
     such folder.
     """
-    vectors = VectorFolder(folder)
-    for group in GROUPS:
-        yield group.title, _measure(group, vectors)
-
-
-def _measure(group: Group, vectors: VectorFolder) -> list[Row] | Absent:
-    rows: list[Row] = []
-    try:
-        rows.extend(group.check(vectors))
-    except FileNotFoundError as missing:
-        return Absent(group.title, str(missing))
-    except PanoDiffError as error:
-        rows.append(Row("error", str(error), float("inf"), 0.0))
-    except KeyError as missing:
-        rows.append(Row("error", f"the vectors lack {missing}", float("inf"), 0.0))
-    return rows
+    return measure(GROUPS, DiT360Vectors(folder))

@@ -7,36 +7,39 @@ from contextlib import ExitStack
 
 from torch import Tensor, nn
 
+from ....layers.ring import PATCH
+from ....verification import Results, Row
 from ..model import RingGrid
-from .folder import VectorFolder, grid_of
+from .folder import DiT360Vectors, padding_of
 from .formats import velocity_of
-from .rows import Row, compare
 
 NAME = "forward"
 CALL, TABLE = 5e-5, 1e-6
+VELOCITY = "out.velocity"
 
 
-def check(vectors: VectorFolder) -> Iterator[Row]:
-    """Position ids, rotary tables, the conditioning vector, every block's output and the velocity."""
-    f = vectors.tensors(NAME)
-    net = vectors.transformer()
-    grid = RingGrid(*grid_of(vectors.metadata(NAME)), _padding(vectors))
-    yield compare(NAME, "in.img_ids", grid.ids, f["in.img_ids"], 0.0)
-    ids = grid.ids.new_zeros(f["in.prompt_embeds"].shape[1], 3)
-    yield compare(NAME, "in.txt_ids", ids, f["in.txt_ids"], 0.0)
-    seen = _watch(vectors, net)
+def check(vectors: DiT360Vectors) -> Iterator[Row]:
+    """The velocity, and what else the file holds: position ids, rotary tables, the conditioning vector, every block's
+    output."""
+    f = Results(NAME, vectors.tensors(NAME))
+    yield f.row("in.img_ids", _grid(f["in.img_ids"]).ids, 0.0)
+    ids = f["in.img_ids"].new_zeros(f["in.prompt_embeds"].shape[1], 3)
+    yield from f.rows("in.txt_ids", ids, 0.0)
+    seen = _watch(vectors, vectors.transformer())
+    yield f.row(VELOCITY, seen.pop(VELOCITY), CALL)
     for name, value in seen.items():
-        yield compare(NAME, name, value, f[name], TABLE if name.startswith("rope.") else CALL)
+        yield from f.rows(name, value, TABLE if name.startswith("rope.") else CALL)
+    yield from f.left()
 
 
-def _padding(vectors: VectorFolder) -> int:
-    """Padding columns of the file: what the tokens leave beside the grid."""
-    about = vectors.metadata(NAME)
-    tokens = len(vectors.tensors(NAME)["in.img_ids"])
-    return (tokens // int(about["n_h"]) - int(about["n_w"])) // 2
+def _grid(ids: Tensor) -> RingGrid:
+    """The grid that position ids [N, 3] speak of: every row and column has a number of its own."""
+    rows, columns = (int(ids[:, axis].max()) + 1 for axis in (1, 2))
+    height, width = PATCH * rows, PATCH * columns
+    return RingGrid(height, width, padding_of(len(ids), height, width))
 
 
-def _watch(vectors: VectorFolder, net: nn.Module) -> dict[str, Tensor]:
+def _watch(vectors: DiT360Vectors, net: nn.Module) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
 
     def keep(name: str):
@@ -58,5 +61,5 @@ def _watch(vectors: VectorFolder, net: nn.Module) -> dict[str, Tensor]:
         for kind, blocks in (("double", net.transformer_blocks), ("single", net.single_transformer_blocks)):
             for index, block in enumerate(blocks):
                 hooks.callback(block.register_forward_hook(keep_both(f"{kind}.{index}")).remove)
-        seen["out.velocity"] = velocity_of(vectors, net)
+        seen[VELOCITY] = velocity_of(vectors, net)
     return seen

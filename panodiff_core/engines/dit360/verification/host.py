@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import torch
 
-from ....layers.ring import pack
+from ....layers.ring import PATCH, pack
 from ....runtime.errors import Cancelled, InputError
-from .folder import VectorFolder
-from .rows import Row, compare
+from ....verification import Row, compare
+from .folder import DiT360Vectors
 from .trajectories import condition
 
 NAME = "host"
 BATCH = 1e-5
 
 
-def check(vectors: VectorFolder) -> Iterator[Row]:
+def check(vectors: DiT360Vectors) -> Iterator[Row]:
     """Uses the noise of t2i.safetensors."""
     transformer = vectors.transformer()
     engine = vectors.engine(transformer)
@@ -38,7 +38,7 @@ def check(vectors: VectorFolder) -> Iterator[Row]:
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in transformer.modules())
     yield Row(NAME, "hooks left after it", hooks, 0.0)
     yield compare(NAME, "the run after it", engine.sample(bound, latents=noise), first, 0.0)
-    two = torch.cat([noise, noise.roll(2, -1)])
+    two = torch.cat([noise, noise.roll(PATCH, -1)])
     both = engine.sample(bound, latents=two, batch_size=2)
     alone = engine.sample(bound, latents=two[1:])
     yield compare(NAME, "a batch of two, first", pack(both[:1]), pack(first), BATCH)

@@ -13,8 +13,9 @@ from ....autoencoders.network import unroll
 from ....autoencoders.ring import decode, encode, ring_aware, to_pixels
 from ....autoencoders.streaming import plan_stream, run_stream
 from ....autoencoders.tiles import Axis, TilePlan, run_tiles
-from ....layers.ring import pad_ring
-from .rows import Row, Vectors, compare
+from ....layers.ring import crop_ring, pad_ring
+from ....verification import Results, Row, compare
+from .folder import DiT360Vectors
 
 NAME = "vae"
 BOUND = 1e-4
@@ -23,49 +24,47 @@ PADDED = r"derived\.decode_pad(\d+)_crop"
 
 
 @torch.no_grad()
-def check(vectors: Vectors) -> Iterator[Row]:
+def check(vectors: DiT360Vectors) -> Iterator[Row]:
     """Every result of the file, whatever its sizes; and equivariance, which needs no golden numbers."""
-    t, vae = vectors.tensors(NAME), vectors.vae()
+    t, vae = Results(NAME, vectors.tensors(NAME)), vectors.vae()
     raw = t["in.vae_input"]
     latents = scale(raw, vae)
 
-    def row(key: str, got: Tensor) -> Row:
-        return compare(NAME, key, got, t[key], BOUND)
-
-    yield row("decode", decode(vae, latents, ring=False))
+    yield t.row("decode", decode(vae, latents, ring=False), BOUND)
     ring = decode(vae, latents)
-    yield row("derived.decode_circular_conv", ring)
+    yield from t.rows("derived.decode_circular_conv", ring, BOUND)
     yield compare(NAME, "bands against derived.decode_circular_conv", _in_bands(vae, raw), ring, BOUND)
     for key in sorted(t):
         if match := re.fullmatch(PADDED, key):
             pad = int(match[1])
-            inside = slice(pad * _factor(vae), -pad * _factor(vae))
-            yield row(key, vae.decode(pad_ring(raw, pad)).sample[..., inside])
+            padded = vae.decode(pad_ring(raw, pad)).sample
+            yield t.row(key, crop_ring(padded, pad * _factor(vae)), BOUND)
         if match := re.fullmatch(TILED, key):
-            yield from _tiles(
-                vae, raw, key, Axis(raw.shape[3], int(match[1]), int(match[2]), wraps=True), row
-            )
-    yield from _encoding(vectors, vae, row)
+            yield from _tiles(vae, raw, t, key, Axis(raw.shape[3], int(match[1]), int(match[2]), wraps=True))
+    yield from _encoding(vectors, vae, t)
     yield from _turned(vae, latents, ring)
+    yield from t.left()
 
 
-def _tiles(
-    vae: nn.Module, raw: Tensor, key: str, axis: Axis, row: Callable[[str, Tensor], Row]
-) -> Iterator[Row]:
+def _tiles(vae: nn.Module, raw: Tensor, t: Results, key: str, axis: Axis) -> Iterator[Row]:
     tiled = _in_tiles(vae, raw, axis)
-    yield row(key, tiled)
+    yield t.row(key, tiled, BOUND)
     turned = _in_tiles(vae, raw.roll(axis.stride, -1), axis)
     expected = tiled.roll(axis.stride * _factor(vae), -1)
     yield compare(NAME, f"{key} turned by {axis.stride} latents", turned, expected, 0.0)
 
 
-def _encoding(vectors: Vectors, vae: nn.Module, row: Callable[[str, Tensor], Row]) -> Iterator[Row]:
-    """The picture that was encoded is the one that t2i ends with."""
-    pixels = vectors.tensors("t2i")["cfg_off.image_u8"].permute(0, 3, 1, 2) / 255.0
+def _encoding(vectors: DiT360Vectors, vae: nn.Module, t: Results) -> Iterator[Row]:
+    """What was encoded are the first of the pictures that t2i ends with."""
+    counts = {len(t[key]) for key in t if key.startswith("encode.")}
+    if not counts:
+        return
+    pictures = vectors.tensors("t2i")["cfg_off.image_u8"][: max(counts)]
+    pixels = pictures.permute(0, 3, 1, 2) / 255.0
     posterior = vae.encode(pixels * 2.0 - 1.0).latent_dist
-    yield row("encode.mean", posterior.mean)
-    yield row("encode.logvar", posterior.logvar)
-    yield row("encode.mode_scaled", encode(vae, pixels, ring=False))
+    yield from t.rows("encode.mean", posterior.mean, BOUND)
+    yield from t.rows("encode.logvar", posterior.logvar, BOUND)
+    yield from t.rows("encode.mode_scaled", encode(vae, pixels, ring=False), BOUND)
 
 
 def _turned(vae: nn.Module, latents: Tensor, ring: Tensor) -> Iterator[Row]:
@@ -93,9 +92,15 @@ def _in_tiles(vae: nn.Module, raw: Tensor, columns: Axis) -> Tensor:
 
 
 def _in_bands(vae: nn.Module, raw: Tensor) -> Tensor:
+    """Picture by picture, as bands are."""
     with ring_aware(vae.decoder):
         plan = plan_stream(unroll(vae.decoder), *raw.shape[1:], raw.element_size(), budget=0)
-        return _collect(lambda write: run_stream(plan, raw, write, lambda: None))
+        return torch.cat(
+            [
+                _collect(lambda write, one=one: run_stream(plan, one, write, lambda: None))
+                for one in raw.split(1)
+            ]
+        )
 
 
 def _collect(run: Callable[[Callable[[int, Tensor], None]], None]) -> Tensor:
