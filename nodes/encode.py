@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io, ui
 
-from .schema import Condition, Engine, node_schema
+from .schema import ADVANCED, Condition, Engine, node_schema
 
 
 class EncodePrompt(io.ComfyNode):
@@ -36,6 +36,14 @@ class EncodePrompt(io.ComfyNode):
                     optional=True,
                     tooltip="What is to be avoided. Acts only when the sampler's cfg is above 1.",
                 ),
+                io.Boolean.Input(
+                    "model_prefix",
+                    default=True,
+                    optional=True,
+                    extra_dict=ADVANCED,
+                    tooltip="Put the sentence that the model was trained with before the prompt: for FLUX with DiT360 "
+                    "“This is a panorama image. The image depicts”. What was read is shown below.",
+                ),
             ],
             outputs=[Condition.Output("condition", display_name="condition", tooltip="For a Sample node.")],
         )
@@ -48,16 +56,22 @@ class EncodePrompt(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, engine, prompt: str, negative_prompt: str = "") -> io.NodeOutput:
+    def execute(
+        cls, engine, prompt: str, negative_prompt: str = "", model_prefix: bool = True
+    ) -> io.NodeOutput:
         # The negative prompt is encoded even when empty: whether it is needed, cfg says, and that comes later in the graph.
-        condition = engine.encode(prompt, negative=negative_prompt)
-        notes = encoding_notes(condition)
+        condition = engine.encode(
+            prompt, negative=negative_prompt, prompt_prefix=None if model_prefix else ""
+        )
+        notes = encoding_notes(condition, prompt)
         return io.NodeOutput(condition, ui=ui.PreviewText("\n".join(notes) or "every word was understood"))
 
 
-def encoding_notes(condition) -> list[str]:
-    """One sentence for unknown words and one for words cut off; empty when all was read."""
+def encoding_notes(condition, prompt: str) -> list[str]:
+    """What the model read where that is not the prompt, unknown words, words cut off; empty when all was read as it is."""
     notes = []
+    if condition.prompts[0] != prompt:
+        notes.append(f"the model reads: {condition.prompts[0]}")
     if condition.unknown_words:
         notes.append(f"words that this model does not know: {', '.join(condition.unknown_words)}")
     if condition.truncated:

@@ -80,7 +80,7 @@ class FluxRing:
         self, executor, x, timestep, context, y, guidance, ref_latents, control, transformer_options, **more
     ):
         """DIFFUSION_MODEL: one call of the network with the ring around `x` [B, C, h, w]."""
-        run = transformer_options[KEY]
+        run = _current(transformer_options)
         if x.shape[-1] != run.width:  # a cut-out, from an area or a tiling node: its ends do not meet
             run.calls += 1
             return executor(
@@ -122,7 +122,7 @@ class FluxRing:
 def check_first_step(executor, *args, **more):
     """PREDICT_NOISE: after the first call of a run the ring must have been laid, else this MODEL ignores the patch."""
     result = executor(*args, **more)
-    if executor.class_obj.model_options["transformer_options"][KEY].calls == 0:
+    if _current(executor.class_obj.model_options["transformer_options"]).calls == 0:
         raise PanoDiffError(
             "Patch Model for 360 had no effect: the network ran without calling it, so the panorama would have a seam. "
             "Another node replaced the network or its forward; take that node out, or use Load DiT360 instead."
@@ -143,6 +143,16 @@ def require_flux_dev(model) -> None:
         f"Patch Model for 360 needs FLUX.1-dev or a model made from it, and got {found}. Load one with Load Diffusion "
         "Model or a GGUF loader."
     )
+
+
+def _current(transformer_options: dict) -> Run:
+    """The run that `around_run` began."""
+    if KEY not in transformer_options:
+        raise PanoDiffError(
+            "Patch Model for 360 does not know this sampler's run: the sampler calls the network without ComfyUI's guider, "
+            "which tells the size and the steps. Use KSampler or SamplerCustomAdvanced, or another node of that pack."
+        )
+    return transformer_options[KEY]
 
 
 def _shift(run: Run, transformer_options: dict) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..panodiff_core.engines.dit360.config import MU_RULES
 from ..panodiff_core.engines.dit360.model import RingGrid
+from ..panodiff_core.engines.dit360.sampling.ring import shift_exponent as ring_exponent
 from ..panodiff_core.runtime.errors import InputError
 from ..panodiff_core.schedulers.flow_matching import FlowMatchScheduler
 
@@ -54,4 +55,4 @@ def shift_exponent(shift: str, mu: float, width: int, height: int, padding: int)
         return mu
     columns = padding if shift == "padded" else 0
     grid = RingGrid(height // LATENT_PIXELS, width // LATENT_PIXELS, columns)
-    return FlowMatchScheduler().mu(grid.tokens)
+    return ring_exponent(FlowMatchScheduler(), "padded", grid)

@@ -13,8 +13,8 @@ from .placement import ComfyPlacement
 from .schema import ADVANCED, Engine, node_schema
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SAME = "same as dtype"
-STORAGE = {SAME: None, "float8_e4m3fn": "float8_e4m3fn"}
+AS_IN_FILE = "as in the file"
+STORAGE = {AS_IN_FILE: None, "same as dtype": "dtype", "float8_e4m3fn": "float8_e4m3fn"}
 
 
 class LoadDiT360(io.ComfyNode):
@@ -51,7 +51,7 @@ class LoadDiT360(io.ComfyNode):
         dtype: str,
         lora: str = NO_LORA,
         lora_strength: float = 1.0,
-        storage: str = SAME,
+        storage: str = AS_IN_FILE,
     ) -> io.NodeOutput:
         engine = load(
             "dit360",
@@ -96,11 +96,12 @@ def weight_inputs() -> list[io.Input]:
         io.Combo.Input(
             "storage",
             options=list(STORAGE),
-            default=SAME,
+            default=AS_IN_FILE,
             optional=True,
             extra_dict=ADVANCED,
-            tooltip="How the transformer's blocks are kept between calls. same as dtype: as they compute. "
-            "float8_e4m3fn: half of bfloat16, each layer is converted for its call.",
+            tooltip="How the blocks of the transformer and of T5 are kept between calls. as in the file: fp8 files stay "
+            "small, everything else as it computes. same as dtype: all as they compute. float8_e4m3fn: half of "
+            "bfloat16, each layer is converted for its call.",
         ),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 from ..panodiff_core import load
-from .load import SAME, dtype_input, load_options, weight_inputs
+from .load import AS_IN_FILE, dtype_input, load_options, weight_inputs
 from .models import (
     FROM_CHECKPOINT,
     NO_LORA,
@@ -51,7 +51,7 @@ class LoadDiT360Files(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, transformer, vae, clip_l, t5xxl, dtype, lora=NO_LORA, lora_strength=1.0, storage=SAME
+        cls, transformer, vae, clip_l, t5xxl, dtype, lora=NO_LORA, lora_strength=1.0, storage=AS_IN_FILE
     ) -> io.NodeOutput:
         chosen = {"vae": vae, "clip_l": clip_l, "t5xxl": t5xxl}
         parts = {part: part_path(folder, chosen[name]) for name, (part, folder, _) in PARTS.items()}

@@ -11,7 +11,8 @@ from comfy import model_management
 from torch import nn
 
 from ..panodiff_core.runtime.errors import MemoryLimitError
-from ..panodiff_core.runtime.placement import Holder
+from ..panodiff_core.runtime.memory import gigabytes, measure, weight_bytes
+from ..panodiff_core.runtime.placement import Holder, is_out_of_memory
 
 
 class ComfyPlacement:
@@ -30,12 +31,30 @@ class ComfyPlacement:
         """Puts `module` on its compute device and gives that device.
 
         `memory_bytes` is what the computation itself needs beside the weights.
-        Raises `MemoryLimitError` if ComfyUI leaves some of the weights behind.
+        Raises `MemoryLimitError` if the device is too small for the stage, before anything is moved, if ComfyUI leaves
+        some of the weights behind, and if memory runs out during the work.
         """
+        device, _ = stage_devices(stage)
+        _require_fit(stage, module, memory_bytes, device)
         patcher = self._patcher(stage, module)
-        model_management.load_models_gpu([patcher], memory_required=memory_bytes, force_full_load=True)
-        _require_loaded(stage, module, patcher.load_device)
-        yield patcher.load_device
+        try:
+            model_management.load_models_gpu([patcher], memory_required=memory_bytes, force_full_load=True)
+            _require_loaded(stage, module, patcher.load_device)
+            yield patcher.load_device
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            model_management.unload_all_models()  # as ComfyUI does with an error of this kind that it sees itself
+            raise MemoryLimitError(f"out of memory: {_needs(stage, module, memory_bytes, device)}") from error
+
+    def room(self, stage: str, module: nn.Module) -> int | None:
+        """What ComfyUI could free for work of this stage, its own reserve and the stage's weights taken off; bytes."""
+        device, _ = stage_devices(stage)
+        free = model_management.get_free_memory(device)
+        if device.type != "cpu":  # there ComfyUI counts models as free memory's loss, and never evicts them
+            loaded = (m for m in model_management.current_loaded_models if m.device == device)
+            free += sum(m.model_loaded_memory() for m in loaded) - weight_bytes(module)
+        return max(0, int(free - model_management.minimum_inference_memory()))
 
     def _patcher(self, stage: str, module: nn.Module) -> comfy.model_patcher.ModelPatcher:
         if id(module) not in self._patchers:
@@ -56,6 +75,33 @@ def stage_devices(stage: str) -> tuple[torch.device, torch.device]:
     if stage.startswith("vae"):
         return model_management.vae_device(), model_management.vae_offload_device()
     return model_management.get_torch_device(), model_management.unet_offload_device()
+
+
+def _require_fit(stage: str, module: nn.Module, memory_bytes: int, device: torch.device) -> None:
+    """On a GPU the weights come whole, and the work needs its memory beside them."""
+    if device.type == "cpu":
+        return
+    if weight_bytes(module) + memory_bytes > model_management.get_total_memory(device):
+        raise MemoryLimitError(_needs(stage, module, memory_bytes, device))
+
+
+def _needs(stage: str, module: nn.Module, memory_bytes: int, device: torch.device) -> str:
+    """What a stage needs, what there is, and the setting that helps."""
+    size = measure(stage, module, memory_bytes)
+    total = model_management.get_total_memory(device)
+    needs = (
+        f"stage {stage!r} needs {gigabytes(size.weights)} for its weights and about {gigabytes(memory_bytes)} to work, "
+        f"and {device} has {gigabytes(total)}"
+    )
+    native = (
+        "run FLUX in parts with ComfyUI's own loader and Patch Model for 360 (template dit360_flux_native)"
+    )
+    packed = size.packed
+    if packed is not None and packed.weights + memory_bytes <= total:
+        return f"{needs}: set storage to float8_e4m3fn in the load node ({gigabytes(packed.weights)}), or {native}"
+    if stage == "vae":
+        return f"{needs}: set memory_gb on this node, or make a smaller panorama"
+    return f"{needs}: make a smaller panorama or fewer at once, or {native}"
 
 
 def _require_loaded(stage: str, module: nn.Module, device: torch.device) -> None:

@@ -7,13 +7,17 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..panodiff_core.autoencoders.masks import latent_mask
-from ..panodiff_core.engines.dit360.config import MU_RULES, ROLLS
+from ..panodiff_core.engines.dit360.config import ROLLS
+from ..panodiff_core.engines.dit360.presets import PRESETS
 from ..panodiff_core.runtime.errors import InputError
 from ..panodiff_core.schedulers.flow_matching import GRIDS, SOLVERS
+from .flux_shift import FIXED, MU_TIP, SHIFT_TIP, SHIFTS
 from .progress import step_reporter
 from .schema import ADVANCED, MODEL_DEFAULT, Condition, Engine, Latents, node_schema
 
 MAX_WIDTH = 16384
+PRESET_NAMES = [name for name, preset in PRESETS.items() if preset.upscale == 1]
+"""The others stand for a second pass as well, which is a node of its own."""
 
 
 class SampleDiT360(io.ComfyNode):
@@ -47,7 +51,7 @@ class SampleDiT360(io.ComfyNode):
                                tooltip="True guidance against the negative prompt: 1 is off, above 1 takes twice the "
                                "time. 0: the model's own value."),
                 io.Int.Input("batch_size", default=1, min=1, max=64,
-                             tooltip="How many panoramas to make at once, from one seed."),
+                             tooltip="How many panoramas to make at once, from one seed. 1: as many as there are in latents."),
                 io.Int.Input("padding", default=-1, min=-1, max=16, optional=True, extra_dict=ADVANCED,
                              tooltip="Circular padding: how many token columns of the opposite end the network sees at "
                              "either end. 0: none. -1: what the model was trained with."),
@@ -62,10 +66,9 @@ class SampleDiT360(io.ComfyNode):
                 io.Combo.Input("grid", options=[MODEL_DEFAULT, *GRIDS], default=MODEL_DEFAULT, optional=True,
                                extra_dict=ADVANCED,
                                tooltip="Spacing of the noise levels. linear is what FLUX was trained for."),
-                io.Combo.Input("shift", options=[MODEL_DEFAULT, *MU_RULES], default=MODEL_DEFAULT, optional=True,
+                io.Combo.Input("shift", options=[MODEL_DEFAULT, *SHIFTS], default=MODEL_DEFAULT, optional=True,
                                extra_dict=ADVANCED,
-                               tooltip="Whether the padding columns count when the noise levels are shifted with the size "
-                               "of the picture. padded is what DiT360 does."),
+                               tooltip=SHIFT_TIP),
                 Latents.Input("latents", optional=True,
                               tooltip="A panorama to start from instead of noise alone, from Encode Panorama or another Sample "
                               "node. It gives the size when width and height are 0."),
@@ -75,6 +78,16 @@ class SampleDiT360(io.ComfyNode):
                 io.Mask.Input("mask", optional=True,
                               tooltip="Which places of the panorama in latents are made anew: white is, black stays as it is. "
                               "For the whole panorama, in any size twice as wide as high; it may cross the back."),
+                io.Combo.Input("preset", options=[MODEL_DEFAULT, *PRESET_NAMES], default=MODEL_DEFAULT, optional=True,
+                               extra_dict=ADVANCED,
+                               tooltip="Size, steps and roll by name: draft for a quick look, balanced, best for the most "
+                               "careful one. Whatever is set in this node beside it wins."),
+                io.Float.Input("step_cache", default=0.0, min=0.0, max=1.0, step=0.01, optional=True, extra_dict=ADVANCED,
+                               tooltip="Skips most of the network where its first block has changed by no more than this "
+                               "share since the last full step. 0: never. 0.1 saves about a third; above 0.2 the seam "
+                               "suffers. Not with roll random."),
+                io.Float.Input("mu", default=1.865, min=-10.0, max=60.0, step=0.01, optional=True, extra_dict=ADVANCED,
+                               tooltip=MU_TIP),
             ],
             outputs=[Latents.Output("latents", display_name="latents", tooltip="For Decode Panorama.")],
         )  # fmt: skip
@@ -90,11 +103,16 @@ class SampleDiT360(io.ComfyNode):
     def execute(
         cls, engine, condition, seed, width, height, steps, guidance, cfg, batch_size,
         padding=-1, roll=MODEL_DEFAULT, solver=MODEL_DEFAULT, grid=MODEL_DEFAULT, shift=MODEL_DEFAULT,
-        latents=None, strength=1.0, mask=None,
+        latents=None, strength=1.0, mask=None, preset=MODEL_DEFAULT, step_cache=0.0,
+        mu=1.865,
     ) -> io.NodeOutput:  # fmt: skip
         problem = check_size(width, height)
         if problem:
             raise InputError(problem)
+        if latents is not None and batch_size == 1:
+            batch_size = max(
+                1, len(latents) // condition.batch
+            )  # as many as there are, like ComfyUI's samplers
         result = engine.sample(
             condition,
             seed=seed,
@@ -109,10 +127,12 @@ class SampleDiT360(io.ComfyNode):
             roll=chosen(roll),
             solver=chosen(solver),
             grid=chosen(grid),
-            mu=chosen(shift),
+            mu=mu if shift == FIXED else chosen(shift),
             image_latents=latents,
             strength=strength,
             mask=None if mask is None else fitted_mask(mask, latents),
+            preset=chosen(preset),
+            step_cache=step_cache or None,
         )
         return io.NodeOutput(result.to(model_management.intermediate_device()))
 

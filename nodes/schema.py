@@ -36,7 +36,7 @@ def memory_input() -> io.Float.Input:
         optional=True,
         extra_dict=ADVANCED,
         tooltip="How many GB (2³⁰ bytes) the autoencoder may take for one picture beside its weights. What needs more "
-        "goes in parts, with the same result but slower. 0: no limit.",
+        "goes in parts, with the same result but slower. 0: what is free.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy import model_management
 from comfy_api.v0_0_2 import io
 
-from ..panodiff_core.engines.dit360.upscale_tiles import FACTORS, STRENGTH
+from ..panodiff_core.engines.dit360.upscale import FACTORS, STRENGTH
 from .progress import TileReporter
 from .schema import Condition, Engine, Latents, memory_input, node_schema
 
@@ -36,13 +36,18 @@ class UpscalePanorama(io.ComfyNode):
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
                              tooltip="Start of the noise."),
                 memory_input(),
+                io.Float.Input("guidance", default=0.0, min=0.0, max=30.0, step=0.1, optional=True,
+                               tooltip="Distilled guidance, as in Sample DiT360. 0: the model's own value."),
+                io.Float.Input("cfg", default=0.0, min=0.0, max=30.0, step=0.1, optional=True,
+                               tooltip="True guidance, as in Sample DiT360: give what the panorama was made with. 0: the "
+                               "model's own value."),
             ],
             outputs=[Latents.Output("latents", display_name="latents", tooltip="For Decode Panorama.")],
         )  # fmt: skip
 
     @classmethod
     def execute(
-        cls, engine, condition, latents, factor, strength, steps, seed, memory_gb=0.0
+        cls, engine, condition, latents, factor, strength, steps, seed, memory_gb=0.0, guidance=0.0, cfg=0.0
     ) -> io.NodeOutput:
         report = TileReporter(engine, cls.hidden.unique_id if cls.hidden else None)
         result = engine.upscale(
@@ -53,6 +58,8 @@ class UpscalePanorama(io.ComfyNode):
             steps=steps or None,
             seed=seed,
             memory_gb=memory_gb or None,
+            guidance=guidance or None,
+            cfg=cfg or None,
             on_step=report.on_step,
             on_tile=report.on_tile,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..engines import ENGINES
 from ..engines.dit360.presets import PRESETS, with_preset
-from ..engines.dit360.upscale_tiles import FACTORS, STRENGTH
+from ..engines.dit360.upscale import FACTORS, STRENGTH
 from ..io.atomic import check_writable
 from ..io.images import check_output, save_panorama
 from ..io.page import ENTRY_MODULE, link_modules, write_viewer_page
@@ -27,6 +27,7 @@ from .options import (
     planned_config,
     sampling_values,
 )
+from .source import Source, add_source_options, read_source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,7 @@ def add_parser(commands) -> None:
     presets = "; ".join(f"{each.name}: {each.summary}" for each in PRESETS.values())
     parser.add_argument("--preset", metavar="NAME", help=f"sampling options by one name. {presets}")
     parser.add_argument("--negative", metavar="PROMPT", help="what to keep away from; needs --cfg above 1")
+    add_source_options(parser)
     _add_output_options(parser)
     _add_upscale_options(parser)
     add_sampling_options(parser)
@@ -102,7 +104,7 @@ def _add_upscale_options(parser: argparse.ArgumentParser) -> None:
         "--memory-gb",
         type=float,
         metavar="GB",
-        help="what the autoencoder may take beside its weights (default: no limit); less is slower, not worse",
+        help="what the autoencoder may take beside its weights (default: what is free); less is slower, not worse",
     )
 
 
@@ -197,23 +199,25 @@ def _check_viewer(folder: Path) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, load, encode, sample, decode, write. Results on stdout, progress and warnings on stderr."""
+    source = read_source(args)
     targets = check_request(args)
     start = time.monotonic()
     engine = load_engine(args)
     loaded = time.monotonic()
-    pixels, used = _make(engine, args)
+    pixels, used = _make(engine, args, source)
     say(f"loaded in {loaded - start:.1f} s, made in {time.monotonic() - loaded:.1f} s")
     _write(pixels, targets, args, used)
     return 0
 
 
-def _make(engine, args: argparse.Namespace) -> tuple[Tensor, dict[str, object]]:
+def _make(engine, args: argparse.Namespace, source: Source | None) -> tuple[Tensor, dict[str, object]]:
     values = _values(args)
     used = engine.config.defaults.changed(**values)
     negative = args.negative if args.negative is not None or used.cfg == 1.0 else ""
     condition = engine.encode(args.prompt, negative)
+    begin = {} if source is None else source.sampling(engine, args.memory_gb)
     latents = engine.sample(
-        condition, seed=args.seed, batch_size=args.batch, on_step=Progress("step"), **values
+        condition, seed=args.seed, batch_size=args.batch, on_step=Progress("step"), **values, **begin
     )
     if args.upscale:
         latents = _enlarge(engine, latents, condition, args, values)
@@ -226,6 +230,9 @@ def _make(engine, args: argparse.Namespace) -> tuple[Tensor, dict[str, object]]:
     calm = engine.config.polar_filter if args.polar_filter is None else args.polar_filter
     settings |= {"polar_filter": calm}
     settings |= {name: getattr(used, name) for name in used.__dataclass_fields__}
+    if source is not None:
+        mask = None if args.mask is None else args.mask.name
+        settings |= {"image": args.image.name, "strength": source.strength, "mask": mask}
     if args.upscale:
         settings |= {"upscale": args.upscale, "upscale_strength": args.upscale_strength or STRENGTH}
     return pixels, settings

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engines import ENGINES
+from ..engines.dit360.checkpoint import PARTS
 from ..engines.dit360.config import ROLLS, DiT360Config, SamplingOptions, read_config
-from ..engines.dit360.layout import PARTS
 from ..layers.ring import check_padding
 from ..runtime.errors import InputError
 from ..runtime.memory import MODES
@@ -51,7 +51,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--storage",
         choices=STORAGES,
-        help="how the transformer's weights are kept between calls; int8 and int4 need torchao (default: as --dtype)",
+        help="how the weights of the blocks are kept between calls: as they compute (dtype), or smaller; int8 and int4 "
+        "need torchao (default: fp8 files as they are, others as they compute)",
     )
     group.add_argument(
         "--offload",
@@ -85,6 +86,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--no-roll", dest="roll", action="store_const", const="off", help="do not turn the ring"
     )
     group.add_argument("--grid", choices=GRIDS, help="spacing of the noise levels")
+    group.add_argument(
+        "--mu",
+        type=_shift,
+        metavar="RULE",
+        help="shift of the noise levels: padded, unpadded, or a number (1.865 is that of 2048x1024)",
+    )
     group.add_argument("--solver", choices=SOLVERS, help="heun takes two network calls per step")
     group.add_argument(
         "--step-cache",
@@ -94,6 +101,14 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _shift(text: str) -> str | float:
+    """The argument of --mu; the engine's options refuse what is neither a rule nor a number in range."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def check_plan(plan: SamplingOptions) -> None:
     """Refuse what can be told from the numbers alone. Raises `InputError`."""
     check_padding(plan.padding, plan.width // SIZE_MULTIPLE)
@@ -101,7 +116,7 @@ def check_plan(plan: SamplingOptions) -> None:
 
 def sampling_values(args: argparse.Namespace) -> dict[str, object]:
     """What the person set of `SamplingOptions`, by name. Raises `InputError` for an impossible height."""
-    names = ("steps", "height", "guidance", "cfg", "padding", "roll", "grid", "solver", "step_cache")
+    names = ("steps", "height", "guidance", "cfg", "padding", "roll", "grid", "mu", "solver", "step_cache")
     values = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     height = values.get("height")
     if height is not None:

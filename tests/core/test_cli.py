@@ -12,7 +12,7 @@ import torch
 
 from panodiff_core import __main__ as cli
 from panodiff_core.commands import console, generate
-from panodiff_core.io.images import load_image, read_gpano, read_text
+from panodiff_core.io.images import load_image, read_gpano, read_text, save_panorama, to_bytes_image
 from panodiff_core.runtime.errors import Cancelled, InputError
 from panodiff_core.runtime.progress import Step
 from tests.tiny_model import build_tiny_model
@@ -123,6 +123,42 @@ def test_generate_numbers_a_batch_and_passes_every_option(here, model, capsys):
     assert expected.items() <= settings.items() and settings["negative"] == "snow"
 
 
+def test_generate_starts_from_a_picture(here, model, capsys):
+    """The picture gives the size; the mask says where; what is refused names the option."""
+    import panodiff_core as pano
+    from panodiff_core.autoencoders.masks import latent_mask
+
+    pixels = torch.rand(1, 3, 96, 192, generator=torch.Generator().manual_seed(4))
+    save_panorama(pixels[0], "from.png")
+    half = torch.zeros(3, 48, 96)
+    half[..., 48:] = 1.0
+    save_panorama(half, "mask.png")
+    argv = ["generate", SEA, "--model", str(model), "--no-page", "--seed", "3", "--steps", "4", "--mu", "0.5"]
+    start = ["--image", "from.png", "--strength", "0.5", "--mask", "mask.png"]
+    assert cli.main([*argv, "--out", "to.png", *start]) == 0, capsys.readouterr().err
+    engine = pano.load("dit360", model)
+    latents = engine.sample(
+        engine.encode(SEA), seed=3, steps=4, mu=0.5, strength=0.5,
+        image_latents=engine.encode_image(load_image("from.png")), mask=latent_mask(load_image("mask.png").mean(1), 12, 24),
+    )  # fmt: skip
+    assert (load_image("to.png") - engine.decode(latents).pixels).abs().max() <= 0.5 / 255 + 1e-6
+    settings = json.loads(read_text("to.png")["panodiff"])
+    assert {
+        "image": "from.png",
+        "strength": 0.5,
+        "mask": "mask.png",
+        "mu": 0.5,
+        "height": 96,
+    }.items() <= settings.items()
+    assert cli.main([*argv, "--image", "from.png", "--mask", "mask.png", "--out", "all.png"]) == 0
+    assert json.loads(read_text("all.png")["panodiff"])["strength"] == 1.0
+    capsys.readouterr()
+    assert "contradicts --image, which is 96 high" in refused(capsys, *argv, *start, "--height", "64")
+    to_bytes_image(pixels[0, :, :, :96]).save("square.png")
+    assert "twice as wide as high" in refused(capsys, *argv, "--image", "square.png", "--strength", "1")
+    assert "twice as wide as high" in refused(capsys, *argv, "--image", "from.png", "--mask", "square.png")
+
+
 def test_generate_passes_the_lora(here, model, capsys, monkeypatch):
     argv = ["generate", SEA, "--model", str(model), "--lora", "none.safetensors", "--lora-strength", "0.5"]
     assert "there is no LoRA none.safetensors" in refused(capsys, *argv)
@@ -168,6 +204,12 @@ def test_unknown_words_and_what_was_cut_are_said(here, model, capsys):
         (["generate", SEA, "--quality", "101"], "--quality must be from 1 to 100"),
         (["generate", SEA, "--heading", "nan"], "--heading must be a finite number"),
         (["generate", SEA, "--lora-strength", "2"], "--lora-strength without --lora has no effect"),
+        (["generate", SEA, "--mu", "round"], "mu must be one of padded, unpadded or a number, got 'round'"),
+        (["generate", SEA, "--strength", "0.5"], "--strength without --image has no effect"),
+        (["generate", SEA, "--mask", "m.png"], "--mask without --image has no effect"),
+        (["generate", SEA, "--image", "gone.png"], "--image needs --strength"),
+        (["generate", SEA, "--image", "gone.png", "--strength", "0.5"], "gone.png"),
+        (["generate", SEA, "--image", "gone.png", "--strength", "1.5"], "--strength must be above 0"),
         (["generate", SEA, "--negative", "snow", "--cfg", "1"], "--negative has no effect at cfg 1"),
         (["generate", SEA, "--out", "p.webp", "--height", "8192"], "WEBP holds at most 16383"),
     ],

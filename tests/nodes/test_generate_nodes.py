@@ -166,3 +166,26 @@ def test_lora_is_listed_and_acts_with_its_strength(
     plain = latents()
     assert torch.equal(latents(lora="tiny_lora.safetensors", lora_strength=0.0), plain)
     assert (latents(lora="tiny_lora.safetensors", lora_strength=1.0) - plain).abs().max() > 1e-3
+
+
+def test_preset_and_step_cache_reach_the_sampler(node_classes, engine, condition) -> None:
+    node = node_classes["PanoDiff_SampleDiT360"]
+    assert next(i for i in node.define_schema().inputs if i.id == "preset").options == [
+        "model default", "draft", "balanced", "best",
+    ]  # fmt: skip
+    plain = {**SAMPLE, "steps": 6}
+    (cached,) = node.execute(engine=engine, condition=condition, **plain, step_cache=1.0).result
+    size = {"seed": 5, "width": 128, "height": 64, "steps": 6}
+    assert torch.equal(cached, engine.sample(condition, **size, step_cache=1.0))
+    assert not torch.equal(cached, engine.sample(condition, **size))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(engine), "sample", lambda self, *_, **given: seen.append(given) or plain_latents())
+        node.execute(engine=engine, condition=condition, **SAMPLE, preset="best")
+        node.execute(engine=engine, condition=condition, **SAMPLE)
+    assert [given["preset"] for given in seen] == ["best", None]
+    assert [given["step_cache"] for given in seen] == [None, None]
+
+
+def plain_latents() -> torch.Tensor:
+    return torch.zeros(1, 16, 8, 16)

@@ -136,6 +136,23 @@ def test_lora_and_storage_reach_the_core(node_classes, files, inputs, condition,
     assert any(weight.dtype == torch.float8_e4m3fn for weight in small.transformer.parameters())
 
 
+def test_an_fp8_file_stays_small_unless_told_otherwise(node_classes, files, inputs) -> None:
+    """Also for workflows from before there was a choice, which say "same as dtype"."""
+    from safetensors.torch import load_file, save_file
+
+    path = files.path("text_encoders", files.t5)
+    small = path.with_name("fp8_" + path.name)
+    save_file({name: weight.to(torch.float8_e4m3fn) for name, weight in load_file(path).items()}, small)
+    chosen = {**inputs, "t5xxl": small.name}
+    name = "encoder.block.0.layer.0.SelfAttention.q"
+    kept, default, wide = (
+        node_classes[NODE].execute(**chosen, **storage).result[0].text_encoder.t5.get_submodule(name).weight
+        for storage in ({"storage": "as in the file"}, {}, {"storage": "same as dtype"})
+    )
+    assert kept.dtype == default.dtype == torch.float8_e4m3fn
+    assert wide.dtype == torch.float32 and torch.equal(wide, kept.float())
+
+
 @pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
 def test_tokens_are_those_of_comfyui(engine, prompt) -> None:
     from comfy.sd1_clip import SDTokenizer

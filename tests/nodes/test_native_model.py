@@ -10,9 +10,9 @@ import torch
 pytest.importorskip("diffusers")  # the core engine that the native route is compared with
 
 from panodiff_core.conditioning.text import TextCondition
+from panodiff_core.engines.dit360.checkpoint import read_lora
 from panodiff_core.engines.dit360.config import SamplingOptions
-from panodiff_core.engines.dit360.lora import LoraStack, read_lora
-from panodiff_core.engines.dit360.model import RingGrid
+from panodiff_core.engines.dit360.model import LoraStack, RingGrid
 from panodiff_core.engines.dit360.sampling import lay_noise_levels
 from panodiff_core.schedulers.flow_matching import GRIDS, FlowMatchScheduler
 from tests.core.dit360_vectors import FOLDER, engine, largest, read, tensors

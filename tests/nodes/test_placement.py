@@ -82,6 +82,7 @@ def test_weights_left_behind_are_an_error(placement, monkeypatch) -> None:
 
     monkeypatch.setattr(model_management, "load_models_gpu", lambda *a, **k: None)
     monkeypatch.setattr(model_management, "get_torch_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(model_management, "get_total_memory", lambda device: 2**30)
     with (
         pytest.raises(MemoryLimitError, match="transformer weights outside meta"),
         placement.use("transformer", ReadOnlyDevice()),
@@ -130,3 +131,79 @@ def test_fp8_storage_moves_with_comfyui(node_classes, comfyui, tiny_choice, call
     folder = comfyui / "models" / "diffusers" / tiny_choice
     headless = pano.load("dit360", folder, device="cpu", dtype="float32", storage="float8_e4m3fn")
     assert torch.allclose(latents, headless.sample(headless.encode("a sea"), steps=1), atol=1e-5)
+
+
+def test_room_counts_what_comfyui_can_evict(placement, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    from comfy import model_management
+
+    module = nn.Linear(100, 100, bias=False)
+    gpu = torch.device("meta")
+    loaded = [
+        SimpleNamespace(device=gpu, model_loaded_memory=lambda: 70_000),
+        SimpleNamespace(device=torch.device("cpu"), model_loaded_memory=lambda: 900_000),
+    ]
+    monkeypatch.setattr(model_management, "current_loaded_models", loaded)
+    monkeypatch.setattr(model_management, "get_free_memory", lambda device: 100_000)
+    monkeypatch.setattr(model_management, "minimum_inference_memory", lambda: 20_000)
+    monkeypatch.setattr(model_management, "vae_device", lambda: gpu)
+    assert placement.room("vae", module) == 100_000 + 70_000 - 40_000 - 20_000
+    monkeypatch.setattr(model_management, "vae_device", lambda: torch.device("cpu"))
+    assert placement.room("vae", module) == 100_000 - 20_000
+
+
+@pytest.fixture
+def small_gpu(comfyui, monkeypatch):
+    """A device of 2 MiB that ComfyUI takes for its GPU; nothing is moved. The calls that were asked for."""
+    from comfy import model_management
+    from custom_nodes_PanoDiff_x_1.nodes import placement
+
+    device, asked = torch.device("meta"), []
+    monkeypatch.setattr(placement, "stage_devices", lambda stage: (device, torch.device("cpu")))
+    monkeypatch.setattr(model_management, "get_total_memory", lambda device: 2 * 2**20)
+    monkeypatch.setattr(model_management, "load_models_gpu", lambda *args, **more: asked.append("load"))
+    monkeypatch.setattr(model_management, "unload_all_models", lambda: asked.append("unload"))
+    monkeypatch.setattr(placement, "_require_loaded", lambda *_: None)
+    return asked
+
+
+class Blocks(nn.Module):
+    """1 MiB of weights in a block and none outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(512, 512, bias=False)])
+
+
+def test_a_stage_too_large_for_the_gpu_is_refused_before_anything_moves(placement, small_gpu) -> None:
+    from custom_nodes_PanoDiff_x_1.panodiff_core.runtime.errors import MemoryLimitError
+    from custom_nodes_PanoDiff_x_1.panodiff_core.runtime.placement import Holder
+
+    module = Holder(transformer=Blocks())
+    with placement.use("transformer", module, 2**20):
+        pass
+    assert small_gpu == ["load"], "it fits exactly"
+    for need, words in ((2**20 + 1, "storage to float8_e4m3fn"), (2**21, "dit360_flux_native")):
+        with pytest.raises(MemoryLimitError, match=words), placement.use("transformer", module, need):
+            pytest.fail("it must not begin")
+    with (
+        pytest.raises(MemoryLimitError, match="'vae' needs 0.0 GB.*memory_gb"),
+        placement.use("vae", module, 2**21),
+    ):
+        pytest.fail("it must not begin")
+    assert small_gpu == ["load"]
+
+
+def test_out_of_memory_names_the_setting_and_frees_the_gpu(placement, small_gpu) -> None:
+    from custom_nodes_PanoDiff_x_1.panodiff_core.runtime.errors import MemoryLimitError
+    from custom_nodes_PanoDiff_x_1.panodiff_core.runtime.placement import Holder
+
+    module = Holder(transformer=Blocks())
+    text = "out of memory: stage 'transformer'.*float8_e4m3fn"
+    with pytest.raises(MemoryLimitError, match=text), placement.use("transformer", module, 0):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    assert small_gpu == ["load", "unload"]
+    with pytest.raises(RuntimeError, match="another"), placement.use("transformer", module, 0):
+        raise RuntimeError("another")
+    assert small_gpu[2:] == ["load"]

@@ -11,7 +11,7 @@ import io
 import pytest
 from PIL import Image
 
-from panodiff_core.engines.dit360.sources import SITE, SOURCES
+from panodiff_core.engines.dit360.checkpoint.sources import SITE, SOURCES
 from tests.server import stand_ins
 from tests.server.conftest import TEMPLATES, TINY
 from tests.server.workflows import read_workflow, to_prompt
