@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import download, engines, evaluate, generate, train, verify, worlds
+from .commands import convert, download, engines, evaluate, generate, runbook, train, verify, worlds
 from .commands.console import CommandParser, nearest, say, warnings_to_stderr
 from .runtime.errors import Cancelled, PanoDiffError
 
@@ -38,7 +38,7 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--version", action="version", version=f"PanoDiff {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for module in (generate, verify, evaluate, train, worlds, engines, download):
+    for module in (generate, verify, evaluate, train, runbook, worlds, engines, download, convert):
         module.add_parser(commands)
     parser.commands = commands.choices
     return parser

@@ -52,11 +52,16 @@ class CubeFaces:
     def __post_init__(self) -> None:
         _check("cube faces", self.pixels, ("B", 6, 3, "S", "S"))
 
-    def to_equirect(self, height: int | None = None) -> Panorama:
-        """The panorama seen from the cube's centre, height × 2·height; height is 2S by default."""
-        from .geometry import cubemap_to_equirect
+    def to_equirect(self, height: int | None = None, fade: int = 0) -> Panorama:
+        """The panorama seen from the cube's centre, height × 2·height; height is 2S by default.
 
-        return Panorama(cubemap_to_equirect(self.pixels, height).clamp(0.0, 1.0))
+        `fade` spreads what jumps at the 12 edges over so many pixels of each face (`geometry.crossfade_cube`), 2 … S/2;
+        0 leaves the faces as they are.
+        """
+        from .geometry import crossfade_cube, cubemap_to_equirect
+
+        faces = self.pixels if fade == 0 else crossfade_cube(self.pixels, fade)
+        return Panorama(cubemap_to_equirect(faces, height).clamp(0.0, 1.0))
 
 
 @dataclass(frozen=True)

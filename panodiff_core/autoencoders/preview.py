@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,17 +34,26 @@ class PreviewMap:
 
 
 def fit_preview(vae: nn.Module) -> PreviewMap:
-    """Encode fields of random colours and fit the map by least squares; `vae` stays where it is.
+    """The map of a VAE of diffusers, which stays where it is."""
+    weight = next(vae.parameters())
+
+    def encode(signed: Tensor) -> Tensor:
+        return scale(vae.encode(signed.to(weight)).latent_dist.mode(), vae)
+
+    return fit_colours(encode)
+
+
+@torch.no_grad()
+def fit_colours(encode: Callable[[Tensor], Tensor]) -> PreviewMap:
+    """Encode fields of random colours and fit the map by least squares; `encode` takes pixels [1, 3, SIDE, SIDE] in
+    −1..1 and gives latents [1, C, h, w].
 
     The fields are as rough as pictures are: flat colours, which no picture is made of, lie so far from the latents of
     pictures that a map fitted to them shows everything in glaring colours. They are small (4 of 128×128 pixels), so that
     this costs a fraction of one picture's encoding.
     """
-    weight = next(vae.parameters())
     fields = _fields()
-    with torch.no_grad():
-        coded = [vae.encode((one * 2.0 - 1.0).to(weight)).latent_dist.mode() for one in fields.split(1)]
-    latents = scale(torch.cat(coded), vae).cpu().double()
+    latents = torch.cat([encode(one * 2.0 - 1.0) for one in fields.split(1)]).cpu().double()
     colours = F.adaptive_avg_pool2d(fields.double(), latents.shape[-2:])
     # Without the outermost latents, which have seen the encoder's padding.
     x, y = (t[..., 1:-1, 1:-1].transpose(0, 1).flatten(1).T for t in (latents, colours))

@@ -58,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
     for engine in describe():
         if engine.installed:
             state = "installed"
+        elif engine.folder is None:
+            state = "none in this version"
+            notes.append(f"{engine.name}: give {engine.files}")
         elif engine.folder.is_dir():
             state = f"incomplete: {len(engine.missing)} missing"
             notes.append(f"{engine.name}: {engine.folder} lacks {', '.join(engine.missing)}")

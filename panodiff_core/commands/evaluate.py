@@ -9,18 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engines import ENGINES
 from ..io.atomic import check_writable
 from ..runtime.errors import InputError
 from .console import say
-from .options import (
-    add_engine_options,
-    add_sampling_options,
-    check_plan,
-    load_engine,
-    planned,
-    sampling_values,
-)
+from .dit360_options import add_sampling_options, check_plan, planned, sampling_values
+from .options import add_engine_options, load_engine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +23,7 @@ if TYPE_CHECKING:
     from .evaluation.pictures import Studio
     from .evaluation.scenes import Case
 
+EVALUATED = ("dit360",)
 SHEET_PICTURES = 12
 YAW_PICTURES = 16
 # Pictures are seeded with 100,000 × this and more, in 64 bits.
@@ -66,7 +60,7 @@ def add_parser(commands) -> None:
         "diversity against the worlds themselves. Writes evaluation.json and .md, grid.png and all pictures; "
         "pictures that are already there are used again.",
     )
-    add, names = parser.add_argument, sorted(ENGINES)
+    add, names = parser.add_argument, EVALUATED
     add("engine", choices=names, metavar="ENGINE", help=f"one of {', '.join(names)}")
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="default: evaluation")
     for name, (default, words) in _COUNTS.items():

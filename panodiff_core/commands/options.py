@@ -1,50 +1,32 @@
-"""The options that several commands share: the engine, its model, where it runs, and how it samples."""
+"""The options that several commands share: the engine's model, where it runs, and whose options are whose."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..engines import ENGINES
-from ..engines.dit360.checkpoint import PARTS
-from ..engines.dit360.config import ROLLS, DiT360Config, SamplingOptions, read_config
-from ..layers.ring import check_padding
 from ..runtime.errors import InputError
 from ..runtime.memory import MODES
 from ..runtime.precision import DTYPES
 from ..runtime.storage import STORAGES
-from ..schedulers.flow_matching import GRIDS, SOLVERS
-from .console import nearest, say
+from . import dit360_options, star_options
+from .console import say
 
-if TYPE_CHECKING:
-    from ..engines.dit360.engine import DiT360Engine
-
-# Every engine's latents are at 1/8 scale and its transformer reads 2 x 2 of them at once.
-SIZE_MULTIPLE = 16
+ENGINE_OPTIONS = {"dit360": dit360_options, "star": star_options}
+"""For each engine the module of its own options: LOADING, add_loading_options, loading_values."""
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --part, --lora, --lora-strength, --device, --dtype, --storage, --offload."""
+    """--model, --device, --dtype, --storage, --offload, and what single engines load beside them."""
     group = parser.add_argument_group("model and machine")
     group.add_argument(
         "--model",
         type=Path,
         metavar="PATH",
-        help="model folder in diffusers layout, or a weight file (default: our small model)",
-    )
-    group.add_argument(
-        "--part",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="take transformer, vae, text_encoder, text_encoder_2, tokenizer or tokenizer_2 from there; repeatable",
-    )
-    group.add_argument(
-        "--lora", type=Path, metavar="FILE", help="LoRA in PEFT's format, such as DiT360's own"
-    )
-    group.add_argument(
-        "--lora-strength", type=float, metavar="S", help="how much of it is added (default: 1)"
+        help="model folder, or a weight file (default: the engine's small model)",
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the best there is)")
     group.add_argument("--dtype", choices=sorted(DTYPES), help="number type (default: what suits the device)")
@@ -60,130 +42,46 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="what waits in RAM, from fast to frugal: nothing, the stages not in use, all blocks but the next, all "
         "layers but one (default: the first that fits)",
     )
+    for own in ENGINE_OPTIONS.values():
+        own.add_loading_options(parser)
 
 
-def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """--steps, --height, --guidance, --cfg, --padding, --roll and the schedule; every default is the model's
-    own.
-    """
-    group = parser.add_argument_group("sampling (default: what the model was made for)")
-    group.add_argument("--steps", type=int, metavar="N", help="sampling steps")
-    group.add_argument("--height", type=int, metavar="PIXELS", help="height; the width is twice that")
-    group.add_argument(
-        "--guidance", type=float, metavar="G", help="distilled guidance, an input of the network"
-    )
-    group.add_argument(
-        "--cfg", type=float, metavar="C", help="true guidance away from the negative prompt; 1 is off"
-    )
-    group.add_argument(
-        "--padding", type=int, metavar="COLUMNS", help="circular padding, in token columns; 0 is off"
-    )
-    roll = group.add_mutually_exclusive_group()
-    roll.add_argument(
-        "--roll", choices=[name for name in ROLLS if name != "off"], help="turn the ring before each step"
-    )
-    roll.add_argument(
-        "--no-roll", dest="roll", action="store_const", const="off", help="do not turn the ring"
-    )
-    group.add_argument("--grid", choices=GRIDS, help="spacing of the noise levels")
-    group.add_argument(
-        "--mu",
-        type=_shift,
-        metavar="RULE",
-        help="shift of the noise levels: padded, unpadded, or a number (1.865 is that of 2048x1024)",
-    )
-    group.add_argument("--solver", choices=SOLVERS, help="heun takes two network calls per step")
-    group.add_argument(
-        "--step-cache",
-        type=float,
-        metavar="CHANGE",
-        help="skip most of a step whose first block changed less than this, such as 0.1; 0 is off",
-    )
-
-
-def _shift(text: str) -> str | float:
-    """The argument of --mu; the engine's options refuse what is neither a rule nor a number in range."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def check_plan(plan: SamplingOptions) -> None:
-    """Refuse what can be told from the numbers alone. Raises `InputError`."""
-    check_padding(plan.padding, plan.width // SIZE_MULTIPLE)
-
-
-def sampling_values(args: argparse.Namespace) -> dict[str, object]:
-    """What the person set of `SamplingOptions`, by name. Raises `InputError` for an impossible height."""
-    names = ("steps", "height", "guidance", "cfg", "padding", "roll", "grid", "mu", "solver", "step_cache")
-    values = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    height = values.get("height")
-    if height is not None:
-        if height < 1 or height % SIZE_MULTIPLE:
-            near = max(SIZE_MULTIPLE, round(height / SIZE_MULTIPLE) * SIZE_MULTIPLE)
-            raise InputError(
-                f"height {height} cannot be made: it must be a multiple of {SIZE_MULTIPLE}; "
-                f"the nearest is {near} ({2 * near} x {near} pixels)."
-            )
-        values["width"] = 2 * height
-    return values
-
-
-def planned(engine: str, model: Path | None, values: dict[str, object]) -> SamplingOptions:
-    """How the model in that folder will sample with these values; reads one small file, no weights.
-
-    Raises `InputError` for a value out of range and `CheckpointError` for a broken settings file.
-    """
-    return planned_config(engine, model).defaults.changed(**values)
-
-
-def planned_config(engine: str, model: Path | None) -> DiT360Config:
-    """What the model's folder says about it, without its weights. Raises `CheckpointError` for a broken file."""
-    folder = model if model is not None else ENGINES[engine].small_model
-    return read_config(Path(folder).expanduser())
-
-
-def load_engine(args: argparse.Namespace) -> DiT360Engine:
+def load_engine(args: argparse.Namespace) -> Any:
     """Load what the options of `add_engine_options` ask for; the parser has checked `args.engine`.
 
-    Raises `InputError` for an unusable option, `CheckpointError` for a model or LoRA that does not load.
+    Raises `InputError` for an unusable option or one of another engine, `CheckpointError` for a model or LoRA that does
+    not load.
     """
     from ..engines import load
 
-    lora = _lora(args)
+    refuse_foreign(args, {name: own.LOADING for name, own in ENGINE_OPTIONS.items()})
+    values = ENGINE_OPTIONS[args.engine].loading_values(args)
     say(f"loading {args.engine} …")
     return load(
         args.engine,
         args.model,
-        parts=_parts(args.part),
         dtype=args.dtype,
         storage=args.storage,
         device=args.device,
         offload=args.offload,
-        lora=lora,
+        **values,
     )
 
 
-def _parts(values: list[str]) -> dict[str, Path]:
-    parts: dict[str, Path] = {}
-    for value in values:
-        name, separator, path = value.partition("=")
-        if not separator or not path or name not in PARTS:
-            raise InputError(
-                f"--part takes NAME=PATH with a name of {', '.join(PARTS)}, got {value!r}{nearest(name, PARTS)}"
-            )
-        if name in parts:
-            raise InputError(f"--part {name} was given twice")
-        parts[name] = Path(path)
-    return parts
+def refuse_foreign(args: argparse.Namespace, owners: Mapping[str, Sequence[str]]) -> None:
+    """Raise `InputError` for an option that was given and belongs to other engines than `args.engine` alone.
+
+    `owners` names the options of each engine as argparse calls them; what none of them names is everybody's.
+    """
+    own = owners[args.engine]
+    for engine, names in owners.items():
+        for name in names:
+            if name not in own and getattr(args, name) not in (None, []):
+                raise InputError(
+                    f"{_spelled(name)} is an option of engine {engine}, and engine {args.engine} has none such: leave it "
+                    f"out. {ENGINES[args.engine].title} has {', '.join(map(_spelled, own))}."
+                )
 
 
-def _lora(args: argparse.Namespace) -> tuple[Path, float] | None:
-    if args.lora is None:
-        if args.lora_strength is not None:
-            raise InputError(
-                "--lora-strength without --lora has no effect; leave it out, or add --lora FILE."
-            )
-        return None
-    return args.lora, 1.0 if args.lora_strength is None else args.lora_strength
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -6,12 +6,26 @@ import argparse
 import logging
 
 from ..training.arguments import add_loop_arguments, loop_config
-from ..training.recipes import dit, dit_latents, reader, round_trips, text, vae, worlds_cache
+from ..training.recipes import (
+    cubemap_scenes,
+    dit,
+    dit_latents,
+    reader,
+    round_trips,
+    star,
+    star_faceray,
+    star_sampler,
+    star_tokens,
+    star_vqvae,
+    text,
+    vae,
+    worlds_cache,
+)
 
 log = logging.getLogger(__name__)
 
-PREPARATIONS = (worlds_cache, round_trips, dit_latents)
-RECIPES = (vae, text, dit, reader)
+PREPARATIONS = (worlds_cache, cubemap_scenes, round_trips, dit_latents, star_tokens)
+RECIPES = (vae, text, dit, reader, star_vqvae, star, star_faceray, star_sampler)
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from ..runtime.errors import InputError
 from .cleanup import clean_text
-from .text import TextCondition, TextEncoder
+from .text import Reading, TextCondition
 
 log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """What tokenizes prompts, such as `conditioning.text.TextEncoder`."""
+
+    def read(self, prompts: Iterable[str]) -> Reading:
+        """Which words have no token, and what is cut off."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +53,15 @@ class Prompts:
 
 
 def read_prompts(
-    text: TextEncoder,
+    text: Reader,
     prompt: str | Sequence[str],
     negative: str | Sequence[str] | None,
     prefix: str,
     clean: bool = False,
+    also: Sequence[str] = (),
 ) -> Prompts:
     """`prefix` goes before prompts that do not begin with it; `clean` applies `clean_text` to what it goes before.
-    Unknown words and what was cut off are logged.
+    Unknown words and what was cut off, in texts that are read `also`, too, are logged.
 
     Raises InputError for an empty prompt, or negatives that are neither one nor as many as prompts.
     """
@@ -61,7 +70,7 @@ def read_prompts(
     negatives = () if negative is None else _read_texts("negative prompt", negative, empty=True, clean=tidy)
     if negatives:
         negatives = _one_each(negatives, len(prompts))
-    reading = text.read(dict.fromkeys(prompts + negatives))
+    reading = text.read(dict.fromkeys((*prompts, *negatives, *also)))
     if reading.unknown_words:
         log.warning(
             "the model does not know these words and ignores them: %s", ", ".join(reading.unknown_words)

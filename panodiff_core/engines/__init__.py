@@ -20,14 +20,16 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 class EngineEntry:
     """One engine: what it is called, where its small model lies, how it loads and how it is checked.
 
-    `verify` compares it with a folder of golden vectors, group by group. `report` has a loaded engine try a prompt and
-    tells (what, value): engine, prompt, on_step.
+    `small_model` is None where this version has none; `files` then says what to give and where from. `verify` compares
+    the engine with a folder of golden vectors, group by group. `report` has a loaded engine try a prompt and tells
+    (what, value): engine, prompt, on_step.
     """
 
     name: str
     title: str
     summary: str
-    small_model: Path
+    small_model: Path | None
+    files: str
     load: Callable[..., Any]
     missing_files: Callable[[Path], list[str]]
     verify: Callable[[Path], Iterator[tuple[str, Outcome]]]
@@ -36,18 +38,21 @@ class EngineEntry:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """Whether an engine's own model is installed; `missing` lists files relative to `folder`."""
+    """Whether an engine's own model is installed; `missing` lists files relative to `folder`, which is None where this
+    version has no such model. `files` says what other models the engine takes.
+    """
 
     name: str
     title: str
     summary: str
-    folder: Path
+    folder: Path | None
     missing: tuple[str, ...]
+    files: str = ""
 
     @property
     def installed(self) -> bool:
-        """Nothing is missing."""
-        return not self.missing
+        """There is one, and nothing of it is missing."""
+        return self.folder is not None and not self.missing
 
 
 def _load_dit360(model: Path, **options: Any) -> Any:
@@ -74,6 +79,30 @@ def _report_dit360(engine: Any, prompt: str, on_step: Callable[..., None]) -> li
     return report(engine, prompt, on_step)
 
 
+def _load_star(model: Path, **options: Any) -> Any:
+    from .star.engine import load as load_engine
+
+    return load_engine(model, **options)
+
+
+def _missing_star(folder: Path) -> list[str]:
+    from .star.checkpoint import missing_files
+
+    return missing_files(folder)
+
+
+def _verify_star(folder: Path) -> Iterator[tuple[str, Outcome]]:
+    from .star.verification import verify
+
+    return verify(folder)
+
+
+def _report_star(engine: Any, prompt: str, on_step: Callable[..., None]) -> list[tuple[str, str]]:
+    from .star.report import report
+
+    return report(engine, prompt, on_step)
+
+
 ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
     {
         "dit360": EngineEntry(
@@ -81,11 +110,25 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             title="DiT360",
             summary="text to panorama with FLUX.1-dev's topology and a ring of latents",
             small_model=ASSETS / "dit360-small",
+            files="a folder of FLUX.1-dev in diffusers' layout, or a weight file (docs/weights.md)",
             load=_load_dit360,
             missing_files=_missing_dit360,
             verify=_verify_dit360,
             report=_report_dit360,
-        )
+        ),
+        "star": EngineEntry(
+            name="star",
+            title="STAR",
+            summary="text to the six faces of a cube with STAR's topology and FaceRay across the edges",
+            small_model=None,
+            files="a folder with config.json, star.safetensors, vqvae.safetensors, text_encoder/ and tokenizer/, or "
+            "STAR's weight file (huggingface.co/taocrayon/STAR) with vae_ch160v4096z32.pth "
+            "(huggingface.co/FoundationVision/var) as vqvae and the text encoder of Stable Diffusion 2.1 as text",
+            load=_load_star,
+            missing_files=_missing_star,
+            verify=_verify_star,
+            report=_report_star,
+        ),
     }
 )
 
@@ -93,8 +136,8 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
 def load(name: str = "dit360", model: str | Path | None = None, **options: Any) -> Any:
     """Load an engine with a model folder or weight file, or with the small model that ships with PanoDiff.
 
-    `name` is an engine or, for short, the path of a model. `options`: parts, dtype, storage, device,
-    offload, attention, lora; see the engine's own `load`. Raises InputError for an unknown engine, CheckpointError
+    `name` is an engine or, for short, the path of a model of DiT360. `options`: dtype, storage, device, offload,
+    attention and those of the engine's own `load`. Raises InputError for an unknown engine, CheckpointError
     when the model is not there.
     """
     if name not in ENGINES:
@@ -106,6 +149,8 @@ def load(name: str = "dit360", model: str | Path | None = None, **options: Any) 
             )
     entry = ENGINES[name]
     if model is None:
+        if entry.small_model is None:
+            raise CheckpointError(f"this version has no small model of {entry.title}: give {entry.files}")
         if not entry.small_model.is_dir():
             raise CheckpointError(
                 f"the small model of {entry.title} is not installed at {entry.small_model}: "
@@ -117,7 +162,10 @@ def load(name: str = "dit360", model: str | Path | None = None, **options: Any) 
 
 def describe() -> tuple[EngineStatus, ...]:
     """All engines and what their small models lack. Reads no weights."""
-    return tuple(
-        EngineStatus(e.name, e.title, e.summary, e.small_model, tuple(e.missing_files(e.small_model)))
-        for e in ENGINES.values()
-    )
+    return tuple(_status(entry) for entry in ENGINES.values())
+
+
+def _status(entry: EngineEntry) -> EngineStatus:
+    folder = entry.small_model
+    missing = () if folder is None else tuple(entry.missing_files(folder))
+    return EngineStatus(entry.name, entry.title, entry.summary, folder, missing, entry.files)

@@ -17,6 +17,7 @@ from .camera import (
 )
 from .checks import MODES
 from .crossfade import crossfade_seam
+from .crossfade_cube import crossfade_cube
 from .cubemap import (
     ADJACENCY,
     CUBE_EDGES,
@@ -64,6 +65,7 @@ __all__ = [
     "check_pose",
     "check_rotation",
     "clear_grid_cache",
+    "crossfade_cube",
     "crossfade_seam",
     "cubemap_to_equirect",
     "cubemap_to_perspective",

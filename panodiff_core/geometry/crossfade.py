@@ -37,7 +37,7 @@ def crossfade_seam(pixels: Tensor, columns: int = 32, *, smooth_rows: float = 0.
     exact = pixels if pixels.dtype == torch.float64 else pixels.float()
     last = exact[..., -1] + (exact[..., -1] - exact[..., -2]) / 2
     first = exact[..., 0] - (exact[..., 1] - exact[..., 0]) / 2
-    jump = _smooth(last - first, smooth_rows)[..., None]
+    jump = smoothed(last - first, smooth_rows)[..., None]
     fall = 1.0 - (torch.arange(columns, device=exact.device, dtype=exact.dtype) + 0.5) / columns
     result = exact.clone()
     result[..., :columns] += jump / 2 * fall
@@ -45,7 +45,7 @@ def crossfade_seam(pixels: Tensor, columns: int = 32, *, smooth_rows: float = 0.
     return result.to(pixels.dtype)
 
 
-def _smooth(values: Tensor, sigma: float) -> Tensor:
+def smoothed(values: Tensor, sigma: float) -> Tensor:
     """Gaussian along the last dimension; at the ends the weights that remain are made to sum to 1."""
     if not sigma:
         return values

@@ -18,7 +18,8 @@ from .storage import EIGHT_BIT, block_layers, is_compressed
 
 MODES = ("none", "stage", "group", "sequential")
 STREAMED = ("text_encoders", "transformer")
-"""Stages that "group" and "sequential" bring in parts; the VAE, 1 % of the weights, always comes whole."""
+"""Stages that "group" and "sequential" bring in parts; the VAE, 1 % of the weights, always comes whole, and so does a
+module that says so (`comes_whole`)."""
 
 Size = Callable[[Tensor], int]
 
@@ -140,11 +141,18 @@ def measure(stage: str, module: nn.Module, activations: int = 0, *, prefetch: bo
 
 def _measure(stage: str, module: nn.Module, size: Size, activations: int, prefetch: bool) -> StageMemory:
     weights = sum(size(t) for t in _tensors(module))
-    if stage not in STREAMED:
+    if comes_whole(stage, module):
         return StageMemory(weights, weights, weights, activations)
     parts = list(module.children())
     group = max((_group(part, size, 2 if prefetch else 1) for part in parts), default=0)
     return StageMemory(weights, group, max((_layer(part, size) for part in parts), default=0), activations)
+
+
+def comes_whole(stage: str, module: nn.Module) -> bool:
+    """Whether every mode brings this stage's module as one: the stage is none of `STREAMED`, or the module's `whole` is
+    true.
+    """
+    return stage not in STREAMED or bool(getattr(module, "whole", False))
 
 
 def blocks_of(module: nn.Module) -> list[nn.Module]:

@@ -18,10 +18,10 @@ from torch import nn
 from .errors import InputError, MemoryLimitError
 from .memory import (
     MODES,
-    STREAMED,
     MemoryEstimate,
     StageMemory,
     advise,
+    comes_whole,
     estimate,
     free_bytes,
     gigabytes,
@@ -45,11 +45,12 @@ def move(module: nn.Module, device: torch.device) -> None:
 
 class Holder(nn.Module):
     """A plain module around library modules: hosts may set attributes on it that those modules keep
-    read-only.
+    read-only. `whole` says that its weights cannot be streamed, because they are used outside of forward calls.
     """
 
-    def __init__(self, **modules: nn.Module) -> None:
+    def __init__(self, *, whole: bool = False, **modules: nn.Module) -> None:
         super().__init__()
+        self.whole = whole
         for name, module in modules.items():
             self.add_module(name, module)
 
@@ -154,7 +155,7 @@ class PerStage:
 
 
 class Streamed(PerStage):
-    """As `PerStage`, and the large stages (`memory.STREAMED`) come in parts: `mode` "group" or "sequential" (`offload`)."""
+    """As `PerStage`, and the large stages come in parts, unless they only come whole (`memory.comes_whole`): `mode` "group" or "sequential" (`offload`)."""
 
     def __init__(
         self,
@@ -167,14 +168,14 @@ class Streamed(PerStage):
         self.mode = mode
 
     def _bring(self, stage: str, module: nn.Module) -> None:
-        if stage not in STREAMED:
+        if comes_whole(stage, module):
             return super()._bring(stage, module)
         for part in module.children():
             attach(part, self.mode, self.device, self.offload_device)
         return None
 
     def _send(self, stage: str, module: nn.Module) -> None:
-        if stage not in STREAMED:
+        if comes_whole(stage, module):
             return super()._send(stage, module)
         for part in module.children():
             detach(part, self.mode, self.offload_device)

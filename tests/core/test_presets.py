@@ -10,6 +10,7 @@ import torch
 import panodiff_core as pano
 from panodiff_core import __main__ as cli
 from panodiff_core.commands import generate
+from panodiff_core.commands.generation import dit360
 from panodiff_core.engines.dit360.config import SamplingOptions
 from panodiff_core.engines.dit360.model.memory import stage_bytes
 from panodiff_core.engines.dit360.presets import CARDS, PRESETS, find_card, find_preset, with_preset
@@ -84,7 +85,7 @@ def test_the_command_line_takes_a_preset(tmp_path, tiny_folder, capsys, monkeypa
     args = parser.parse_args(["generate", "a sea", "--model", str(flux), "--preset", "8k", "--steps", "5"])
     generate.check_request(args)
     assert (args.upscale, args.memory_gb) == (4, 8.0)
-    assert generate._values(args) == {**PRESETS["8k"].flux, "steps": 5}
+    assert dit360._values(args) == {**PRESETS["8k"].flux, "steps": 5}
     for name, text in (("8k", "is for FLUX weights"), ("fast", "unknown preset 'fast'")):
         assert cli.main(["generate", "a sea", "--model", str(tiny_folder), "--preset", name]) == 1
         assert text in capsys.readouterr().err

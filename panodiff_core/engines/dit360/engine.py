@@ -16,6 +16,7 @@ from ...conditioning.prompts import read_prompts
 from ...conditioning.text import TextCondition
 from ...layers.ring import PATCH, check_padding
 from ...pictures import Panorama
+from ...runtime.checks import check_count
 from ...runtime.errors import NumericalError
 from ...runtime.memory import MemoryEstimate
 from ...runtime.placement import Holder, Placement, choose_placement, estimate_modes
@@ -26,7 +27,7 @@ from .model import LoraStack
 from .model.memory import stage_bytes, text_bytes
 from .presets import with_preset
 from .sampling import SamplingJob, choose_noise, choose_options, choose_size, read_source
-from .sampling.inputs import check_condition, check_count, check_latents, check_size
+from .sampling.inputs import check_condition, check_latents, check_size
 from .upscale import upscale
 
 

@@ -53,12 +53,6 @@ def check_latents(latents: Tensor, channels: int, name: str = "latents") -> None
         raise InputError(f"{name} must have an even height and width, got {list(latents.shape)}")
 
 
-def check_count(name: str, value: int, low: int, high: int) -> None:
-    """Raise InputError unless `value` is a whole number from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-
-
 def choose_size(
     options: dict, latents: Tensor | None, image_latents: Tensor | None, channels: int
 ) -> Tensor | None:

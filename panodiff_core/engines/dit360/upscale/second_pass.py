@@ -28,6 +28,7 @@ from ....conditioning.text import TextCondition
 from ....geometry.resize import resize_sphere
 from ....layers.ring import PATCH, check_padding
 from ....pictures import Panorama
+from ....runtime.checks import check_count
 from ....runtime.errors import InputError
 from ....runtime.memory import free_bytes
 from ....runtime.progress import OnStep, OnTile, Tile
@@ -40,7 +41,6 @@ from ..sampling.image_to_image import SourceImage, read_source
 from ..sampling.inputs import (
     bind_conditions,
     check_condition,
-    check_count,
     check_latents,
     check_size,
     choose_options,

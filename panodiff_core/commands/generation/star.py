@@ -1,0 +1,86 @@
+"""`generate` with STAR: six faces, stitched."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ...engines import ENGINES
+from ...engines.star.checkpoint import find_model
+from ...runtime.errors import CheckpointError, InputError
+from ..console import Progress
+from ..star_options import MAKING, add_sampling_options, face_prompts, sampling_values
+from .made import Made
+
+if TYPE_CHECKING:
+    from ...engines.star.checkpoint import ModelConfig
+
+
+class StarMaking:
+    """One request: `size` is that of the panorama, twice as wide as high.
+
+    Raises InputError or CheckpointError for what can be refused without reading weights.
+    """
+
+    OPTIONS = MAKING
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.values, self.faces = args, sampling_values(args), face_prompts(args)
+        config = _config(args)
+        self.used = config.defaults.changed(**self.values)
+        _check_parts(config, self.used, args)
+        face = config.generator.patch_nums[-1] * config.vqvae.downsampling
+        self.fade = args.fade or 0
+        if self.fade and not 2 <= self.fade <= face // 2:
+            raise InputError(f"--fade must be 0, or from 2 to {face // 2}, half a face, got {self.fade}.")
+        height = 2 * face if args.height is None else args.height
+        if height < 1:
+            raise InputError(f"--height must be at least 1, got {height}.")
+        self.size = (height, 2 * height)
+
+    @staticmethod
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        """What of `OPTIONS` is STAR's alone; --cfg, --height and --memory-gb are DiT360's, too."""
+        add_sampling_options(parser)
+
+    def make(self, engine) -> Made:
+        """The pictures and all that made them."""
+        args, strength = self.args, 1.0 if self.args.adapter_strength is None else self.args.adapter_strength
+        condition = engine.encode(args.prompt, args.negative, faces=self.faces)
+        latents = engine.sample(
+            condition,
+            seed=args.seed,
+            batch_size=args.batch,
+            adapter_strength=strength,
+            on_step=Progress("step"),
+            **self.values,
+        )
+        cubes = engine.decode(latents, memory_gb=args.memory_gb)
+        settings = {name: getattr(self.used, name) for name in self.used.__dataclass_fields__}
+        settings |= {"adapter_strength": strength, "face_prompts": self.faces, "fade": self.fade}
+        return Made(cubes.to_equirect(self.size[0], self.fade).pixels, settings, cubes)
+
+
+def _config(args: argparse.Namespace) -> ModelConfig:
+    """What the model says about itself; no weights are read."""
+    if args.model is None:
+        entry = ENGINES[args.engine]
+        if entry.small_model is None:
+            raise CheckpointError(
+                f"this version has no small model of {entry.title}: give --model {entry.files}"
+            )
+        args.model = entry.small_model
+    vqvae = None if args.vqvae is None else args.vqvae.expanduser()
+    return find_model(args.model.expanduser(), vqvae, args.published).config
+
+
+def _check_parts(config: ModelConfig, used, args: argparse.Namespace) -> None:
+    """Raise InputError for what is asked of a model that does not have it."""
+    if used.sampler != "off" and not config.generator.sampler_blocks:
+        raise InputError(f"--sampler {used.sampler}: this model has no masked sampler; leave it out.")
+    if config.faceray is None and args.adapter_strength not in (None, 0.0, 1.0):
+        raise InputError("--adapter-strength: this model has no FaceRay adapters; leave it out.")
+    if args.negative and not used.cfg:
+        raise InputError(
+            f"--negative has no effect at cfg 0; add --cfg 4, or leave it out ({args.negative!r})."
+        )

@@ -1,0 +1,315 @@
+"""The STAR engine: load, encode, sample, decode. Six faces of a cube together, or single pictures."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...autoencoders.preview import PreviewMap, fit_colours
+from ...geometry import cubemap_to_equirect
+from ...geometry.cubemap import FACES
+from ...pictures import Camera, CubeFaces, Views
+from ...runtime.checks import check_count
+from ...runtime.errors import InputError, NumericalError
+from ...runtime.memory import MemoryEstimate
+from ...runtime.placement import Holder, Placement, choose_placement, estimate_modes
+from ...runtime.progress import OnStep, OnTile, Tile
+from .checkpoint import Components
+from .condition import StarCondition, read_texts
+from .faceray import FaceRayBranches
+from .inference import generate
+from .loading import read_model
+from .masked_steps import VERSIONS
+from .memory import Job, check_room, decoded_together, face_bytes, text_bytes
+from .options import GenerationOptions, check_parts
+from .text import TextFeatures, TextTower
+
+log = logging.getLogger(__name__)
+
+
+class STAREngine:
+    """One loaded model. Weights move only through `placement`; set it to change who owns the memory.
+
+    `stages` maps "text_encoders", "transformer" (generator, masked sampler, quantizer) and "vae" to plain module
+    holders, the ones `placement` is asked for.
+    """
+
+    name = "star"
+
+    def __init__(
+        self,
+        parts: Components,
+        text: TextTower,
+        placement: Placement | str | None = None,
+        folder: Path | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.config, self.form, self.folder = parts.config, parts.form, folder
+        self.generator, self.sampler, self.vqvae, self.text = (
+            parts.generator,
+            parts.sampler,
+            parts.vqvae,
+            text,
+        )
+        # Of its own, half a megabyte: it computes with the generator while the autoencoder waits elsewhere.
+        self.quantizer = copy.deepcopy(parts.vqvae.quantize)
+        networks = {"generator": self.generator, "quantizer": self.quantizer}
+        if self.sampler is not None:
+            networks["sampler"] = self.sampler
+        self.stages = {
+            "text_encoders": Holder(text=text.model),
+            # Text keys are computed outside of the blocks' forward calls, where no hook could fetch a block's weights.
+            "transformer": Holder(whole=True, **networks),
+            "vae": Holder(vae=self.vqvae),
+        }
+        for holder in self.stages.values():
+            holder.train(False)
+        self.placement = choose_placement(
+            self.stages, device, placement, lambda: self._stage_bytes(self._job(self.config.defaults, 1, 6))
+        )
+        self._preview: PreviewMap | None = None
+
+    @property
+    def face_size(self) -> int:
+        """Height and width of a face, in pixels."""
+        return self.vqvae.pixel_side
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return self.config.vqvae.latent_channels
+
+    @property
+    def latent_side(self) -> int:
+        """Height and width of the latents."""
+        return self.generator.scales.last_side
+
+    @property
+    def has_faceray(self) -> bool:
+        """Whether faces see one another across the edges of the cube."""
+        return self.config.faceray is not None
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """What `sample` takes as `sampler`."""
+        return VERSIONS if self.sampler is not None else VERSIONS[:1]
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tokens that the text encoder knows, sorted; whole words for a small model."""
+        return tuple(sorted(self.text.tokenizer.get_vocab()))
+
+    def estimate(
+        self, *, batch_size: int = 1, faces: bool = True, **options: Any
+    ) -> tuple[MemoryEstimate, ...]:
+        """What `batch_size` cubes, or single pictures, need in memory under each placement mode, before anything runs.
+
+        `options` are those of `sample`. The generator comes whole in every mode. Raises InputError as `sample` does.
+        """
+        job = self._job(self._choose(options), batch_size, len(FACES) if faces else 1)
+        device = getattr(self.placement, "device", None)
+        return estimate_modes(self.stages, device, self._stage_bytes(job))
+
+    def encode(
+        self,
+        prompt: str | Sequence[str],
+        negative: str | Sequence[str] | None = None,
+        *,
+        faces: Mapping[str, str] | None = None,
+    ) -> StarCondition:
+        """Encode the prompt of one scene or of several.
+
+        `negative` replaces the empty text that guidance goes away from; one for all, or one each. `faces` gives faces
+        of F R B L U D a text of their own, in which "{prompt}" stands for the scene's; the others take the scene's
+        prompt, and so does the masked sampler. Unknown words and what was cut off are logged and stand in the
+        condition. Raises InputError for an empty prompt or an unknown face, NumericalError for NaN.
+        """
+        read = read_texts(self.text, prompt, negative, faces)
+        return read.condition(self._encode_texts(read.texts))
+
+    @torch.no_grad()
+    def _encode_texts(self, texts: Sequence[str]) -> TextFeatures:
+        with self._use("text_encoders", text_bytes(self.text, len(texts))) as device:
+            encoded = self.text.encode(texts, device).to("cpu")
+        if not encoded.hidden.isfinite().all():
+            raise NumericalError("NaN or infinity in the output of the text encoder, stage text_encoders")
+        return encoded
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: StarCondition,
+        *,
+        seed: int = 0,
+        batch_size: int = 1,
+        faces: bool = True,
+        adapter_strength: float = 1.0,
+        on_step: OnStep | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Sample cubes: latents [B·6, C, P, P], float32 on the CPU, row 6·cube + face with faces F R B L U D.
+
+        `batch_size` cubes are made per prompt, those of one prompt after each other; cube i has the random numbers of
+        `seed` + i, drawn on the CPU. `faces=False` makes single pictures [B, C, P, P] instead, of the scene's text alone
+        and without adapters. `adapter_strength` scales what faces learn of each other: 1 is as trained, 0 off.
+        `options` are the fields of `GenerationOptions` (cfg, top_k, top_p, more_smooth, sampler, cross_attention,
+        part_tokens); what is left out or None takes the model's default. `on_step(Step)` is called after every scale
+        and every step of the masked sampler, with what is there of the picture, and may raise `Cancelled`.
+
+        Raises InputError for an option or condition that does not fit and MemoryLimitError where not even the keys and
+        values have room, before any work; NumericalError when logits stop being finite.
+        """
+        choice = self._choose(options)
+        check_count("seed", seed, 0, 2**64 - 1)
+        check_count("batch_size", batch_size, 1, 4096)
+        group = len(FACES) if faces else 1
+        condition.check(self.config.generator)
+        branches = self._branches(faces, adapter_strength)
+        if condition.faces is not None and not faces:
+            raise InputError(
+                "the condition has texts for the faces of a cube: encode the prompt without faces for single pictures"
+            )
+        text, negative, row_text = condition.rows(batch_size)
+        check_parts(self.generator, self.quantizer, text, negative, choice, group, self.sampler, row_text)
+        job = self._job(choice, len(text), group)
+        check_room(job, self.placement.room("transformer", self.stages["transformer"]))
+        if faces and not self.has_faceray:
+            log.warning(
+                "this model has no FaceRay adapters: the faces of a cube will not meet at their edges"
+            )
+        if on_step is not None:
+            self._preview_map()  # fitted before the generator moves in, so that previews move nothing
+        with self._use("transformer", job.bytes) as device:
+            latents = generate(
+                self.generator,
+                self.quantizer,
+                text.to(device),
+                negative.to(device),
+                choice,
+                row_text=None if row_text is None else row_text.to(device),
+                seed=seed,
+                group=group,
+                sampler=self.sampler,
+                branches=branches,
+                on_step=on_step,
+            )
+            return latents.cpu()
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Tensor,
+        *,
+        faces: bool = True,
+        memory_gb: float | None = None,
+        on_tile: OnTile | None = None,
+    ) -> CubeFaces | Views:
+        """Latents [B·6, C, P, P] → cubes; with `faces=False` latents [B, C, P, P] → flat views.
+
+        A view of a single picture looks forward with a field of view of 90°, that of a cube's face; STAR knows no
+        cameras. Pictures that are decoded together take at most `memory_gb` (2³⁰ bytes) beside the weights, None is
+        2 GB or what the device has left; one at a time is the least. `on_tile(Tile)` is called after each part and may
+        raise `Cancelled`. Raises InputError for a wrong shape or too little memory, NumericalError for NaN.
+        """
+        self._check_latents(latents, faces)
+        if not latents.isfinite().all():
+            raise NumericalError("the latents hold NaN or infinite values: nothing to decode, stage vae")
+        room = self.placement.room("vae", self.stages["vae"])
+        together = decoded_together(face_bytes(self.vqvae), room, memory_gb)
+        parts = latents.split(together)
+        pixels = torch.empty(len(latents), 3, self.face_size, self.face_size)
+        with self._use("vae", face_bytes(self.vqvae) * min(together, len(latents))) as device:
+            for index, (part, place) in enumerate(zip(parts, pixels.split(together), strict=True), start=1):
+                place.copy_(self.vqvae.decode(part.to(device)))
+                if on_tile is not None:
+                    on_tile(Tile(index, len(parts)))
+        if not pixels.isfinite().all():
+            raise NumericalError("NaN or infinity in the decoded pictures, stage vae")
+        if faces:
+            return CubeFaces(pixels.unflatten(0, (-1, len(FACES))))
+        return Views(pixels.unsqueeze(1), (Camera(),))
+
+    @torch.no_grad()
+    def preview(self, latents: Tensor, *, faces: bool = True) -> Tensor:
+        """Latents of cubes → a quick look at their panoramas, RGB [B, 3, 2P, 4P] in 0..1; of single pictures
+        [B, 3, P, P]. Serves what `on_step` gets, from the first scale on.
+        """
+        self._check_latents(latents, faces)
+        colours = self._preview_map()(latents)
+        return cubemap_to_equirect(colours.unflatten(0, (-1, len(FACES)))) if faces else colours
+
+    def _preview_map(self) -> PreviewMap:
+        if self._preview is None:
+            with self._use("vae", face_bytes(self.vqvae)) as device:
+                self._preview = fit_colours(lambda signed: self.vqvae.latents(signed.to(device)))
+        return self._preview
+
+    def _check_latents(self, latents: Tensor, faces: bool) -> None:
+        side, channels = self.latent_side, self.latent_channels
+        if latents.ndim != 4 or latents.shape[1:] != (channels, side, side) or not len(latents):
+            raise InputError(f"latents must be [B, {channels}, {side}, {side}], got {list(latents.shape)}")
+        if faces and len(latents) % len(FACES):
+            raise InputError(
+                f"{len(latents)} latents are no whole number of cubes, which have six faces each: give all faces, or "
+                "faces=False for single pictures"
+            )
+
+    def _branches(self, faces: bool, strength: float) -> FaceRayBranches | None:
+        """The adapters for a run. Raises InputError for a strength that nothing here could have."""
+        if self.has_faceray:
+            return self.generator.branches(strength if faces else 0.0)
+        if strength not in (0.0, 1.0):
+            raise InputError(
+                f"adapter_strength is {strength!r}, and this model has no FaceRay adapters: leave it out, or load a model "
+                "that has them"
+            )
+        return None
+
+    def _choose(self, options: Mapping[str, Any]) -> GenerationOptions:
+        choice = self.config.defaults.changed(**options)
+        own = self.config.generator.cross_attention
+        if self.has_faceray and choice.cross_attention not in (None, own):
+            raise InputError(
+                f"cross_attention {choice.cross_attention!r} is not what the adapters of this model were trained with, "
+                f"{own!r}: leave it out"
+            )
+        return choice
+
+    def _job(self, options: GenerationOptions, units: int, group: int) -> Job:
+        return Job(self.config.generator, options, units, group, self.generator.dtype.itemsize)
+
+    def _stage_bytes(self, job: Job) -> dict[str, int]:
+        return {
+            "text_encoders": text_bytes(self.text, 2 * job.units),
+            "transformer": job.bytes,
+            "vae": face_bytes(self.vqvae),
+        }
+
+    def _use(self, stage: str, memory_bytes: int):
+        return self.placement.use(stage, self.stages[stage], memory_bytes)
+
+
+def load(
+    model: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    offload: str | Placement | None = None,
+    **options: Any,
+) -> STAREngine:
+    """Load a model.
+
+    `model` is a folder of ours (config.json, star.safetensors, vqvae.safetensors; `checkpoint`), or a generator's weight
+    file as published. `device` None takes CUDA, MPS or the CPU; `offload` is "none", "stage" (or another of
+    `runtime.memory`, which streams the text encoder: the generator always comes whole), a `Placement`, or None to decide
+    by free memory. `options`: vqvae, text, preset, dtype, storage, attention; see `loading.read_model`.
+    Raises CheckpointError, InputError or MemoryLimitError before anything is computed.
+    """
+    model = Path(model).expanduser()
+    loaded = read_model(model, device=device, offload=offload, **options)
+    return STAREngine(loaded.parts, loaded.text, offload, model, loaded.device)

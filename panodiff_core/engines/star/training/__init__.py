@@ -1,0 +1,1 @@
+"""Training STAR: the codebook, the generator on single faces, FaceRay and the masked sampler on cubes."""

@@ -1,0 +1,42 @@
+"""The small text tower, of the layout of the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ....data.tokenizers import build_clip_tokenizer
+from ..text import TextTower
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """Sizes of the tower. `max_length` counts all tokens of a prompt, start and end included."""
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    max_length: int = 48
+
+
+def new_text_tower(config: TowerConfig, words: Sequence[str]) -> TextTower:
+    """A CLIP text model with fresh weights that knows `words`."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tokenizer = build_clip_tokenizer(tuple(dict.fromkeys(words)), config.max_length)
+    end = tokenizer.eos_token_id
+    model = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            intermediate_size=4 * config.width,
+            projection_dim=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            max_position_embeddings=config.max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
+    return TextTower(tokenizer, model)

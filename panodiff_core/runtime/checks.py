@@ -1,0 +1,11 @@
+"""Checks of single values that every engine takes."""
+
+from __future__ import annotations
+
+from .errors import InputError
+
+
+def check_count(name: str, value: int, low: int, high: int) -> None:
+    """Raise InputError unless `value` is a whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")

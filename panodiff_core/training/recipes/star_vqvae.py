@@ -1,0 +1,218 @@
+"""Recipe `star-vqvae`: the small multi-scale autoencoder of STAR, trained on cube faces of rendered worlds."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ...data.cubemap_scenes import CubemapScenes
+from ...data.cubemap_worlds import WorldFaces
+from ...data.face_batches import PanoramaFaces, SceneFaces
+from ...data.panoramas import PanoramaCache
+from ...engines.star.config import VQVAEConfig
+from ...engines.star.scales import Scales
+from ...engines.star.training.codebook import CodebookKeeper, RestartPlan, new_vqvae
+from ...runtime.errors import InputError
+from ..card import RunFacts
+from ..discriminator import PatchDiscriminator
+from ..losses import colour_loss, feature_matching_loss, hinge_discriminator_loss, pyramid_loss
+from ..optimizers import matrices_and_rest
+from ..pictures import picture_grid
+from ..star_folder import write_vqvae
+from .star_options import whole_numbers
+
+NAME = "star-vqvae"
+HELP = "small multi-scale autoencoder of STAR on cube faces of rendered worlds"
+DEFAULTS = {"learning_rate": 1e-3, "steps": 8000, "picture_every": 500, "ema_decay": 0.998}
+
+SMALL_SCALES = (1, 2, 3, 4, 6, 8, 11, 16)
+"""Scales of our small model: faces of 128 pixels, 507 tokens."""
+SMALL_VQVAE = VQVAEConfig(
+    channels=32,
+    multipliers=(1, 1, 2, 4),
+    blocks=1,
+    latent_channels=16,
+    vocab=2048,
+    norm_groups=8,
+)
+
+
+@dataclass(frozen=True)
+class VQVAETraining:
+    """Loss weights: they multiply means over pixels in −1..1; `codebook_weight` the quantizer's own loss. Codes learn
+    `codebook_rate` times as fast as the rest.
+
+    From progress `adversarial_from` (1 = never) a patch discriminator and feature matching join in.
+    """
+
+    band_weight: float = 1.0
+    texture_weight: float = 0.5
+    colour_weight: float = 2.0
+    codebook_weight: float = 0.25
+    codebook_rate: float = 10.0
+    adversarial_from: float = 1.0
+    adversarial_weight: float = 0.02
+    matching_weight: float = 0.2
+    restart: RestartPlan = field(default_factory=RestartPlan)
+
+
+class VQVAEModule(nn.Module):
+    """Autoencoder, the keeper of its codebook, optional discriminator and their losses in one forward."""
+
+    def __init__(self, config: VQVAEConfig, scales: Scales, plan: VQVAETraining) -> None:
+        super().__init__()
+        self.plan = plan
+        self.vqvae = new_vqvae(config, scales)
+        self.keeper = CodebookKeeper(plan.restart)
+        self.discriminator = PatchDiscriminator() if plan.adversarial_from < 1.0 else None
+
+    def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        plan, pixels, vqvae = self.plan, batch["pixels"] * 2.0 - 1.0, self.vqvae
+        latents = vqvae.latents(pixels)
+        restarted = self.keeper.restart(vqvae.quantize, latents.detach(), progress)
+        quantized = vqvae.quantize(latents)
+        output = vqvae.pixels(quantized.latents).float()
+        band, texture = pyramid_loss(output, pixels)
+        parts = {
+            "pixel": (output - pixels).abs().mean(),
+            "band": band,
+            "texture": texture,
+            "colour": colour_loss(output, pixels),
+            "codebook": quantized.loss,
+        }
+        loss = (
+            parts["pixel"]
+            + plan.band_weight * band
+            + plan.texture_weight * texture
+            + plan.colour_weight * parts["colour"]
+            + plan.codebook_weight * quantized.loss
+        )
+        if self.discriminator is not None and progress >= plan.adversarial_from:
+            loss = loss + self._adversarial(output, pixels, parts)
+        usage = self.keeper.count(vqvae.quantize, quantized.indices)
+        return {"loss": loss, **parts, **usage, "restarted": restarted}
+
+    def _adversarial(self, output: Tensor, pixels: Tensor, parts: dict[str, Tensor]) -> Tensor:
+        plan = self.plan
+        score, fake_maps = self.discriminator.frozen(output)
+        with torch.no_grad():
+            _, real_maps = self.discriminator.frozen(pixels)
+        parts["generator"] = -score.float().mean()
+        parts["matching"] = feature_matching_loss(real_maps, fake_maps).float()
+        real, fake = self.discriminator(pixels)[0], self.discriminator(output.detach())[0]
+        parts["discriminator"] = hinge_discriminator_loss(real.float(), fake.float())
+        # The discriminator's own loss moves only its own weights, so one backward pass serves both sides.
+        return (
+            plan.adversarial_weight * parts["generator"]
+            + plan.matching_weight * parts["matching"]
+            + parts["discriminator"]
+        )
+
+
+class VQVAERecipe:
+    """See `training.loop.Recipe`. `batches`: {"pixels": [B, 3, size, size] in 0..1}, the size that the scales make."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        config: VQVAEConfig,
+        scales: Scales,
+        plan: VQVAETraining,
+        batches: Dataset,
+        seed: int,
+        optimizer: str = "muon",
+    ) -> None:
+        self.config, self.scales, self.plan = config, scales, plan
+        self.data, self.seed, self.optimizer = batches, seed, optimizer
+
+    def module(self) -> nn.Module:
+        torch.manual_seed(self.seed)
+        return VQVAEModule(self.config, self.scales, self.plan)
+
+    def batches(self) -> Dataset:
+        return self.data
+
+    def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+        codes = module.vqvae.quantize.embedding.weight.requires_grad_(False)
+        rest = matrices_and_rest(
+            module, learning_rate, self.optimizer, hidden=_is_hidden_matrix, weight_decay=1e-3
+        )
+        codes.requires_grad_(True)
+        # Latents move faster than single weights do: at the others' rate the codes are left behind and fall out of use.
+        rate = self.plan.codebook_rate * learning_rate
+        return [*rest, torch.optim.AdamW([codes], lr=rate, betas=(0.9, 0.98), weight_decay=0.0)]
+
+    def pictures(self, module: VQVAEModule) -> Tensor:
+        """Twelve faces: original on the left, round trip on the right, three pairs in a row."""
+        device = next(module.parameters()).device
+        pixels = torch.cat([self.data[2**40 + i]["pixels"][:4] for i in range(6)])[:12].to(device)
+        decoded = module.vqvae.decode_indices(module.vqvae.encode(pixels))
+        return picture_grid(torch.stack([pixels, decoded], dim=1).flatten(0, 1), columns=6)
+
+    def export(self, module: VQVAEModule, folder: Path, run: RunFacts) -> None:
+        """Save vqvae.json and vqvae.safetensors in half precision."""
+        write_vqvae(folder, module.vqvae)
+
+
+def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and name.startswith(("vqvae.encoder.", "vqvae.decoder."))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this recipe."""
+    small, plan = SMALL_VQVAE, VQVAETraining()
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--scenes", type=Path, help="folder from `train cubemap-scenes`, of the face size")
+    source.add_argument(
+        "--cache",
+        type=Path,
+        help="cut the faces out of panoramas from `train worlds-cache`; without either, worlds are rendered on the way",
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="faces per step (default 8)")
+    parser.add_argument("--patch-nums", type=whole_numbers, default=SMALL_SCALES, help="sides of the scales")
+    parser.add_argument("--channels", type=int, default=small.channels)
+    parser.add_argument(
+        "--multipliers", type=whole_numbers, default=small.multipliers, help="width of each level by channels"
+    )
+    parser.add_argument("--blocks", type=int, default=small.blocks, help="per level of the encoder")
+    parser.add_argument("--latent-channels", type=int, default=small.latent_channels)
+    parser.add_argument("--vocab", type=int, default=small.vocab, help="codes in the codebook")
+    parser.add_argument("--norm-groups", type=int, default=small.norm_groups)
+    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--texture-weight", type=float, default=plan.texture_weight)
+    parser.add_argument("--colour-weight", type=float, default=plan.colour_weight)
+    parser.add_argument("--codebook-weight", type=float, default=plan.codebook_weight)
+    parser.add_argument(
+        "--adversarial-from", type=float, default=1.0, help="progress 0..1 at which it starts; 1 never"
+    )
+
+
+def build(args: argparse.Namespace) -> VQVAERecipe:
+    """The recipe that the command line describes."""
+    names = ("channels", "multipliers", "blocks", "latent_channels", "vocab", "norm_groups")
+    config = SMALL_VQVAE.changed(**{name: getattr(args, name) for name in names})
+    scales = Scales(args.patch_nums)
+    plan = VQVAETraining(
+        texture_weight=args.texture_weight,
+        colour_weight=args.colour_weight,
+        codebook_weight=args.codebook_weight,
+        adversarial_from=args.adversarial_from,
+    )
+    size = scales.last_side * config.downsampling
+    return VQVAERecipe(config, scales, plan, _faces(args, size), args.seed, args.optimizer)
+
+
+def _faces(args: argparse.Namespace, size: int) -> Dataset:
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
+    if args.scenes is not None:
+        return SceneFaces(CubemapScenes(args.scenes, size), args.batch_size, args.seed)
+    if args.cache is not None:
+        return PanoramaFaces(PanoramaCache(args.cache), size, args.batch_size, args.seed)
+    return WorldFaces(size, args.batch_size, args.seed)

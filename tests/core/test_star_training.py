@@ -1,0 +1,642 @@
+"""Training STAR: its recipes learn, resume exactly, touch what they should, and hand on what they made."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from panodiff_core.__main__ import main
+from panodiff_core.data.cube_tokens import (
+    CubeTokens,
+    encode_cubes,
+    quarter_turned,
+    scenes_source,
+    worlds_source,
+)
+from panodiff_core.data.cubemap_scenes import CubemapScenes
+from panodiff_core.data.cubemap_worlds import render_faces
+from panodiff_core.data.cubemap_writing import write_world_scenes
+from panodiff_core.data.face_batches import PanoramaFaces, SceneFaces
+from panodiff_core.data.panoramas import PanoramaCache, write_cache
+from panodiff_core.data.token_batches import TokenCubes, TokenFaces
+from panodiff_core.data.worlds import sample_scene
+from panodiff_core.engines.star.checkpoint import find_model, load_components
+from panodiff_core.engines.star.config import FaceRayConfig, STARConfig, VQVAEConfig
+from panodiff_core.engines.star.faceray import FaceRaySampler
+from panodiff_core.engines.star.scales import Scales
+from panodiff_core.engines.star.text import load_text_tower
+from panodiff_core.engines.star.training.codebook import (
+    CodebookKeeper,
+    RestartPlan,
+    fingerprint,
+    new_vqvae,
+    searched_vectors,
+)
+from panodiff_core.engines.star.training.cubes import FaceRayTraining
+from panodiff_core.engines.star.training.single import code_losses, teacher_input
+from panodiff_core.engines.star.training.text import TowerConfig
+from panodiff_core.runtime.errors import CheckpointError, InputError
+from panodiff_core.training.arguments import add_loop_arguments
+from panodiff_core.training.checkpoint import list_checkpoints, load_checkpoint
+from panodiff_core.training.config import LoopConfig
+from panodiff_core.training.loop import Trainer
+from panodiff_core.training.recipes import star_faceray, star_sampler
+from panodiff_core.training.recipes.star import STARRecipe, STARTraining
+from panodiff_core.training.recipes.star_cubes import draw_cubes
+from panodiff_core.training.recipes.star_vqvae import VQVAERecipe, VQVAETraining
+from panodiff_core.training.star_folder import read_vqvae
+
+SCALES = Scales((1, 2, 3, 4))
+SIZE = 16
+VQ = VQVAEConfig(channels=8, multipliers=(1, 1, 2), blocks=1, latent_channels=4, vocab=24, norm_groups=4)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("star")
+
+
+@pytest.fixture(scope="module")
+def scenes(folder):
+    write_world_scenes(folder / "scenes", 3, SIZE)
+    return CubemapScenes(folder / "scenes", SIZE)
+
+
+def trained(recipe, out, steps=2, **changes):
+    """A trainer that ran, and the losses of its steps."""
+    options = {"precision": "no", "warmup": 1, "log_every": 1, "picture_every": 0, **changes}
+    trainer = Trainer(recipe, LoopConfig(out=out, steps=steps, **options))
+    losses = []
+    trainer.run(on_step=lambda step, parts: losses.append(parts))
+    assert all(math.isfinite(v) for parts in losses for v in parts.values())
+    return trainer, losses
+
+
+class Fixed(torch.utils.data.Dataset):
+    """The same batch at every index."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return self.data[0]
+
+
+def vqvae_recipe(scenes, **plan):
+    return VQVAERecipe(VQ, SCALES, VQVAETraining(**plan), Fixed(SceneFaces(scenes, 4, 0)), 0)
+
+
+def assert_same_weights(a, b):
+    one, two = a.state_dict(), b.state_dict()
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+
+
+def assert_resume_is_exact(recipe, out, stop_after, steps):
+    """A run that was stopped and one that was not end with the same weights and averages, bit for bit."""
+    whole, _ = trained(recipe(), out / "whole", steps=steps)
+    first = Trainer(
+        recipe(), LoopConfig(out=out / "cut", steps=steps, precision="no", warmup=1, picture_every=0)
+    )
+
+    def stop(step, parts):
+        if step == stop_after:
+            first.stop.reason = "test"
+
+    assert not first.run(on_step=stop)
+    again, losses = trained(recipe(), out / "cut", steps=steps)
+    assert len(losses) == steps - stop_after
+    assert_same_weights(whole.module, again.module)
+    for name, average in whole.ema.shadow.items():
+        assert torch.equal(average, again.ema.shadow[name]), name
+
+
+# -- the autoencoder ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vqvae(folder, scenes):
+    """The folder of a tiny autoencoder, made by its recipe."""
+    trainer, losses = trained(
+        vqvae_recipe(scenes, adversarial_from=0.9),
+        folder / "vq",
+        steps=30,
+        learning_rate=5e-3,
+        picture_every=30,
+    )
+    assert np.mean([p["pixel"] for p in losses[-5:]]) < 0.75 * losses[0]["pixel"]
+    assert "discriminator" not in losses[0] and losses[-1].keys() >= {
+        "discriminator",
+        "generator",
+        "matching",
+    }
+    assert losses[0]["restarted"] == VQ.vocab and losses[1]["restarted"] == 0
+    assert all(0 < p["codes_used"] <= 1 and 0 < p["perplexity"] <= 1 for p in losses)
+    assert (folder / "vq" / "pictures" / "00000030.png").is_file()
+    trainer.export(folder / "vqx")
+    return folder / "vqx"
+
+
+def test_exported_autoencoder_is_the_averaged_one(folder, vqvae, scenes):
+    from accelerate.state import AcceleratorState
+
+    loaded = read_vqvae(vqvae)
+    assert loaded.pixel_side == SIZE and loaded.config == VQ and loaded.scales == SCALES
+    AcceleratorState._reset_state(reset_partial_state=True)
+    recipe = vqvae_recipe(scenes, adversarial_from=0.9)
+    again, _ = trained(recipe, folder / "vq", steps=30, learning_rate=5e-3)
+    with again.averaged():
+        assert_same_weights(again.module.vqvae.half().float(), loaded)
+
+
+def test_autoencoder_resumes_exactly_with_its_codebook_statistics(tmp_path, scenes):
+    # Restarts fall on both sides of the stop, and depend on the uses counted before it.
+    plan = RestartPlan(every=2, below=0.5, memory=0.5)
+    assert_resume_is_exact(lambda: vqvae_recipe(scenes, restart=plan), tmp_path, stop_after=3, steps=6)
+
+
+def test_dead_codes_begin_anew_where_latents_are_and_used_ones_stay():
+    torch.manual_seed(0)
+    vqvae = new_vqvae(VQ, SCALES)
+    keeper = CodebookKeeper(RestartPlan(every=1, below=0.03, memory=0.5, until=0.7))
+    quantizer, latents = vqvae.quantize, torch.randn(2, 4, 4, 4)
+    for convolution in quantizer.quant_resi.qresi_ls:
+        torch.nn.init.zeros_(convolution.bias)  # codes of zeros then subtract nothing
+    assert float(keeper.restart(quantizer, latents, 0.0)) == VQ.vocab
+    pooled = searched_vectors_of_zero_codes(latents)
+    for code in quantizer.embedding.weight.detach():
+        assert float((pooled - code).square().sum(dim=1).min()) < 1e-10
+    for _ in range(20):  # only the codes 0 … 11 are ever used
+        keeper.count(quantizer, tuple(torch.arange(n).fmod(12)[None] for n in SCALES.lengths))
+    before = quantizer.embedding.weight.detach().clone()
+    assert float(keeper.restart(quantizer, latents, 0.7)) == 0  # too late
+    wanted = searched_vectors(quantizer, latents)
+    assert float(keeper.restart(quantizer, latents, 0.69)) == 12
+    after = quantizer.embedding.weight
+    assert torch.equal(after[:12], before[:12])
+    distance = torch.cdist(after[12:].detach(), wanted, compute_mode="donot_use_mm_for_euclid_dist")
+    assert float(distance.detach().min(dim=1).values.max()) < 1e-6
+    assert float(keeper.restart(quantizer, latents, 0.69)) == 0  # those are given time
+    keeper.plan = RestartPlan(every=3)
+    assert int(keeper.steps) == 20 and float(keeper.restart(quantizer, latents, 0.0)) == 0
+
+
+def searched_vectors_of_zero_codes(latents):
+    parts = [
+        torch.nn.functional.adaptive_avg_pool2d(latents, n).flatten(2).mT.flatten(0, 1) for n in SCALES.sides
+    ]
+    return torch.cat(parts)
+
+
+def test_usage_counts_an_even_and_a_collapsed_codebook():
+    quantizer = new_vqvae(VQ, SCALES).quantize
+    keeper = CodebookKeeper(RestartPlan(memory=0.0))
+    quantizer.ema_vocab_hit_SV.zero_()
+    even = keeper.count(quantizer, tuple(torch.arange(VQ.vocab)[None] for _ in SCALES.sides))
+    assert float(even["perplexity"]) == pytest.approx(1.0, abs=1e-6) and float(even["codes_used"]) == 1.0
+    one = keeper.count(quantizer, tuple(torch.zeros(1, n, dtype=torch.long) for n in SCALES.lengths))
+    assert float(one["perplexity"]) == pytest.approx(1 / VQ.vocab, abs=1e-6)
+    assert float(one["codes_used"]) == pytest.approx(1 / VQ.vocab, abs=1e-6)
+
+
+def test_faces_cut_from_panoramas_are_those_of_the_scene(tmp_path):
+    def gradient(start, stop):
+        for _ in range(start, stop):
+            rows = torch.arange(32).float()[None, :, None].expand(3, 32, 64)
+            yield (rows * 8).byte()
+
+    write_cache(tmp_path, gradient, 1, height=32, split="train", first_seed=0, shard_size=1)
+    data = PanoramaFaces(PanoramaCache(tmp_path), SIZE, 32, seed=3)
+    pixels = data[0]["pixels"]
+    assert pixels.shape == (32, 3, SIZE, SIZE)
+    assert torch.equal(pixels, PanoramaFaces(PanoramaCache(tmp_path), SIZE, 32, seed=3)[0]["pixels"])
+    means = pixels.mean(dim=(1, 2, 3))
+    up, down, sides = means < 0.3, means > 0.7, (means - 0.486).abs() < 0.02  # zenith, nadir, horizon
+    assert bool((up | down | sides).all()) and up.any() and down.any() and int(sides.sum()) > 10
+
+
+# -- codes on disk -----------------------------------------------------------------------------------------------------
+
+
+def test_quarter_turns_of_faces_are_those_of_the_world():
+    scene = sample_scene(5)
+    faces = render_faces(scene, 32)
+    for turn in range(4):
+        rendered = render_faces(scene.rotated(90.0 * turn), 32)
+        error = (quarter_turned(faces, turn) - rendered).abs().mean(dim=(1, 2, 3))
+        assert float(error.max()) < 2e-3, (turn, error)
+
+
+@pytest.fixture(scope="module")
+def tokens(folder, vqvae, scenes):
+    out = folder / "tokens"
+    assert (
+        main(["train", "star-tokens", "--out", str(out), "--vqvae", str(vqvae), "--scenes", str(scenes.root)])
+        == 0
+    )
+    return CubeTokens(out)
+
+
+def test_token_cache_holds_the_codes_of_its_scenes(tokens, vqvae, scenes):
+    model = read_vqvae(vqvae)
+    assert (len(tokens), tokens.turns, tokens.patch_nums, tokens.vocab) == (3, 4, SCALES.sides, VQ.vocab)
+    assert tokens.autoencoder == fingerprint(model)
+    for index, turn in ((0, 0), (2, 1), (1, 3)):
+        faces = quarter_turned(scenes[index]["faces"], turn)
+        assert torch.equal(tokens.codes(index, turn), torch.cat(model.encode(faces), dim=1))
+        assert tokens.scene_id(index) == scenes.scene_ids[index]
+        assert tokens.prompt(index) == scenes[index]["prompt"]
+        assert tokens.world(index, turn) == sample_scene(index).rotated(90.0 * turn)
+
+
+def test_token_cache_continues_and_refuses_another_autoencoder(tmp_path, vqvae):
+    model, done = read_vqvae(vqvae), []
+    source = worlds_source(SIZE, 3)
+
+    def encode(faces):
+        done.append(len(faces))
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return torch.cat(model.encode(faces), dim=1)
+
+    options = {"patch_nums": SCALES.sides, "vocab": VQ.vocab, "autoencoder": 1.0, "shard_size": 2}
+    with pytest.raises(KeyboardInterrupt):
+        encode_cubes(tmp_path, source, encode, **options)
+    assert len(CubeTokens(tmp_path)) == 2
+    reports = []
+    encode_cubes(tmp_path, source, encode, **options, on_shard=lambda *counts: reports.append(counts))
+    assert reports == [(3, 3)] and done == [12, 12, 12, 12]
+    whole = CubeTokens(tmp_path)
+    faces = render_faces(sample_scene(2, split="train"), SIZE)
+    assert len(whole) == 3 and torch.equal(whole.codes(2), torch.cat(model.encode(faces), dim=1))
+    with pytest.raises(InputError, match="autoencoder 1.0 .asked 2.0"):
+        encode_cubes(tmp_path, source, encode, **{**options, "autoencoder": 2.0})
+    with pytest.raises(InputError, match="16 bits"):
+        encode_cubes(tmp_path, source, encode, **{**options, "vocab": 70000})
+    with pytest.raises(InputError, match="star-tokens"):
+        CubeTokens(tmp_path / "nothing")
+
+
+def test_scenes_that_are_no_worlds_are_not_turned(tmp_path, scenes):
+    import shutil
+
+    shutil.copytree(scenes.root, tmp_path / "mine")
+    (tmp_path / "mine" / "scene0001" / "prompts.json").write_text('{"scene": "my own garden"}')
+    source = scenes_source(CubemapScenes(tmp_path / "mine", SIZE))
+    assert source.turns == 1
+    assert source.entries[1] == {"scene_id": "scene0001", "prompt": "my own garden"}
+
+
+def test_no_autoencoder_is_told_with_the_way_out(tmp_path):
+    with pytest.raises(CheckpointError, match="train star-vqvae"):
+        read_vqvae(tmp_path)
+
+
+# -- the generator on single faces -------------------------------------------------------------------------------------
+
+STAR = STARConfig(
+    depth=3, width=24, heads=2, text_width=16, text_tokens=24, class_rows=0, cross_attention="per_row"
+)
+TOWER = TowerConfig(width=16, layers=1, heads=2, max_length=40)
+
+
+def star_recipe(tokens, vqvae, batch_size=4, plan=None, optimizer="muon", overfit=False):
+    recipe = STARRecipe(
+        STAR, TOWER, plan or STARTraining(), tokens, read_vqvae(vqvae), batch_size, 0, optimizer
+    )
+    if overfit:
+        data = Fixed(recipe.batches())
+        recipe.batches = lambda: data
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def star(folder, tokens, vqvae):
+    """A model folder with a plain generator, made by its recipe."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    recipe = star_recipe(tokens, vqvae, overfit=True)
+    trainer, losses = trained(recipe, folder / "star", steps=25, learning_rate=1e-2, picture_every=25)
+    assert losses[0]["loss"] - 0.1 * losses[0]["reading"] == pytest.approx(math.log(VQ.vocab), abs=0.1)
+    assert losses[-1]["loss"] < 0.8 * losses[0]["loss"]
+    assert losses[-1]["reading"] < 0.8 * losses[0]["reading"]
+    assert (folder / "star" / "pictures" / "00000025.png").is_file()
+    trainer.export(folder / "starx")
+    return folder / "starx"
+
+
+def test_star_exports_a_folder_that_loads_with_its_tower(star, vqvae):
+    source = find_model(star)
+    parts, config = load_components(source), source.config
+    assert (config.kind, config.faceray, config.generator.cross_attention) == ("small", None, "per_row")
+    assert (config.generator.patch_nums, config.generator.vocab) == (SCALES.sides, VQ.vocab)
+    tower = load_text_tower(star, config.generator.text_width)
+    words = tower.read(["behind, a calm sea at sunset", "front right left up down", "a submarine"])
+    assert words.unknown_words == ("submarine",)
+    assert_same_weights(parts.vqvae, read_vqvae(vqvae))
+    assert sum(p.numel() * 2 for p in parts.vqvae.parameters()) < (star / "vqvae.safetensors").stat().st_size
+    assert (star / "vqvae.safetensors").stat().st_size < sum(p.numel() * 3 for p in parts.vqvae.parameters())
+
+
+def test_star_resumes_exactly(tmp_path, tokens, vqvae):
+    assert_resume_is_exact(lambda: star_recipe(tokens, vqvae, batch_size=2), tmp_path, stop_after=2, steps=4)
+
+
+def test_losses_are_means_over_all_tokens_of_all_scales():
+    logits = torch.randn(2, SCALES.total, 5, generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(5, (2, SCALES.total), generator=torch.Generator().manual_seed(1))
+    log_p = logits.double().log_softmax(-1)
+    each = -log_p.gather(-1, codes[..., None])[..., 0]
+    parts = code_losses(logits, codes, SCALES)
+    assert float(parts["loss"]) == pytest.approx(float(each.mean()), abs=1e-6)
+    assert float(parts["coarse"]) == pytest.approx(float(each[:, :5].mean()), abs=1e-6)
+    assert float(parts["fine"]) == pytest.approx(float(each[:, 5:].mean()), abs=1e-6)
+    assert float(parts["right"]) == pytest.approx(
+        float((logits.argmax(-1) == codes).float().mean()), abs=1e-6
+    )
+
+
+def test_the_teacher_shows_each_scale_what_the_coarser_ones_made(tokens, vqvae):
+    quantizer, codes = read_vqvae(vqvae).quantize, tokens.codes(0)
+    taught = teacher_input(quantizer, codes)
+    after = quantizer.accumulate([codes[:, SCALES.slice(s)] for s in range(3)])
+    assert taught.shape == (6, SCALES.total - 1, VQ.latent_channels)
+    assert torch.equal(taught[:, 4:13], quantizer.next_input(after[1], 2))
+
+
+def test_captions_name_the_direction_of_the_face_that_is_shown(tokens):
+    data = TokenFaces(tokens, 8, seed=1, dropout=0.2, plain=0.3)
+    again = TokenFaces(CubeTokens(tokens.folder), 8, seed=1, dropout=0.2, plain=0.3)
+    named = silent = total = 0
+    for index in range(30):
+        batch = data[index]
+        assert (
+            torch.equal(batch["codes"], again[index]["codes"])
+            and batch["captions"] == again[index]["captions"]
+        )
+        for codes, text, targets in zip(batch["codes"], batch["captions"], batch["targets"], strict=True):
+            face = int(targets[-1]) - 1
+            cubes = [tokens.codes(scene, turn) for scene in range(3) for turn in range(4)]
+            if text and face >= 0:
+                word = ("front", "right", "behind", "left", "up", "down")[face]
+                assert text.startswith(f"{word}, ")
+                assert any(torch.equal(codes, cube[face]) for cube in cubes)
+            assert bool(text) or int(targets.sum()) == 0
+            named, silent, total = named + (face >= 0), silent + (not text), total + 1
+    assert silent / total == pytest.approx(0.2, abs=0.08)
+    assert named / total == pytest.approx(0.8 * 0.7, abs=0.1)
+
+
+def test_cubes_of_tokens_visit_every_scene_once_per_epoch(tokens):
+    data = TokenCubes(tokens, 3, seed=0, dropout=0.0)
+    for epoch in range(3):
+        batch = data[epoch]
+        scenes = set()
+        for cube in batch["codes"]:
+            scenes |= {s for s in range(3) for t in range(4) if torch.equal(tokens.codes(s, t), cube)}
+        assert scenes == {0, 1, 2} and all(batch["captions"])
+    with pytest.raises(InputError, match="dropout"):
+        TokenCubes(tokens, 1, seed=0, dropout=1.5)
+
+
+# -- FaceRay and the masked sampler on cubes ---------------------------------------------------------------------------
+
+FACERAY = FaceRayConfig(adapter_dim=12, heads=2, head_dim=6, ray_subdim=6)
+
+
+def arguments(recipe, *words):
+    """Parsed options of a recipe, as the command line gives them."""
+    parser = argparse.ArgumentParser()
+    recipe.add_arguments(parser)
+    add_loop_arguments(parser, recipe.DEFAULTS)
+    return parser.parse_args([*map(str, words), "--out", "unused"])
+
+
+def faceray_recipe(star, tokens, *words):
+    words = ("--adapter-dim", 12, "--adapter-heads", 2, "--ray-subdim", 6, *words)
+    return star_faceray.build(arguments(star_faceray, "--gen_ckpt", star, "--tokens", tokens.folder, *words))
+
+
+def fixed(recipe):
+    recipe.data = Fixed(recipe.data)
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def cubes(folder, star, tokens):
+    """A model folder with adapters, made by its recipe; what was frozen is compared with the plain generator."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    recipe = fixed(faceray_recipe(star, tokens, "--seam_warmup_ratio", 0.5, "--lambda_seam", 0.2))
+    trainer, losses = trained(recipe, folder / "faceray", steps=12, learning_rate=2e-2, picture_every=12)
+    weights = [p["seam_weight"] for p in losses]
+    assert weights == pytest.approx([0.2 * min(1.0, step / 6) for step in range(12)], abs=1e-7)
+    assert losses[0]["loss"] == losses[0]["face"] and losses[-1]["face"] < losses[0]["face"] - 0.005
+    assert losses[7]["loss"] == pytest.approx(losses[7]["face"] + 0.2 * losses[7]["seam"], abs=1e-6)
+    assert (folder / "faceray" / "pictures" / "00000012.png").is_file()
+    before = load_components(find_model(star)).generator.state_dict()
+    after = trainer.module.generator.state_dict()
+    for name, value in before.items():
+        assert torch.equal(value, after[name]), name
+    adapters = [name for name in after if name not in before]
+    assert len(adapters) == 3 * STAR.depth and all("faceray_adapter" in name for name in adapters)
+    assert all(float(after[n].abs().max()) > 0 for n in adapters if n.endswith("out_proj.weight"))
+    assert {name.replace("/", ".") for name in trainer.module.state_dict()} == {
+        f"learned.{n}" for n in adapters
+    }
+    trainer.export(folder / "cubes")
+    return folder / "cubes"
+
+
+def test_faceray_exports_the_extended_model(cubes, star):
+    source = find_model(cubes)
+    parts = load_components(source)
+    assert source.config.faceray == FACERAY and source.config.generator.cross_attention == "per_row"
+    assert load_text_tower(cubes, 16).width == 16
+    plain = load_components(find_model(star)).generator.state_dict()
+    assert all(torch.equal(value, parts.generator.state_dict()[name]) for name, value in plain.items())
+    assert float(parts.generator.blocks[0].faceray_adapter.out_proj.weight.abs().max()) > 1e-4
+
+
+def test_faceray_resumes_exactly_and_keeps_only_what_learns(tmp_path, star, tokens):
+    recipe = lambda: faceray_recipe(star, tokens, "--unfreeze", "encoder_proj", "blocks.1.ffn.fc1.bias")
+    assert_resume_is_exact(recipe, tmp_path, stop_after=2, steps=4)
+    tensors, _ = load_checkpoint(list_checkpoints(tmp_path / "cut")[-1])
+    rest = {name for name in tensors["model"] if "faceray_adapter" not in name}
+    assert rest == {
+        f"learned.{n}" for n in ("encoder_proj/weight", "encoder_proj/bias", "blocks/1/ffn/fc1/bias")
+    }
+
+
+def test_seam_weight_counts_optimiser_steps_not_micro_steps(tmp_path, star, tokens):
+    recipe = faceray_recipe(star, tokens, "--seam_warmup_ratio", 1.0)
+    _, losses = trained(recipe, tmp_path, steps=4, grad_accumulation=2)
+    assert [p["seam_weight"] for p in losses] == pytest.approx([0.0, 0.025, 0.05, 0.075], abs=1e-7)
+    module = recipe.module()
+    module.plan = FaceRayTraining(seam_warmup_ratio=0.0, lambda_seam=0.3)
+    assert module.seam_weight(0.0) == 0.3
+    assert FaceRayTraining() == FaceRayTraining(lambda_seam=0.1, seam_warmup_ratio=0.1)
+
+
+def test_pictures_of_scenes_and_their_codes_train_alike(star, tokens, scenes):
+    """Faces on disk are encoded on the way: the same loss as from codes made beforehand."""
+    recipe = faceray_recipe(star, tokens)
+    module = recipe.module().train(False)
+    prompt = [tokens.prompt(1)]
+    with torch.no_grad():
+        from_codes = module({"codes": tokens.codes(1)[None], "captions": prompt}, 0.5)
+        from_faces = module({"faces": scenes[1]["faces"][None], "captions": prompt}, 0.5)
+    assert float(from_codes["loss"]) == pytest.approx(float(from_faces["loss"]), abs=1e-6)
+
+
+def test_each_face_may_hear_its_own_direction(star, tokens):
+    recipe = faceray_recipe(star, tokens, "--captions", "face")
+    module = recipe.module().train(False)
+    teacher = module.teacher
+    text = teacher.text(["a calm sea", ""], torch.device("cpu"))
+    assert len(text) == 12
+    words = ("front", "right", "behind", "left", "up", "down")
+    expected = teacher.tower.encode([*(f"{w}, a calm sea" for w in words), *[""] * 6])
+    assert torch.equal(text.pooled, expected.pooled)
+    drawn = draw_cubes(module.generator, teacher, ("a calm sea",))
+    teacher.captions = "scene"
+    assert drawn.shape == draw_cubes(module.generator, teacher, ("a calm sea",)).shape
+    assert not torch.equal(drawn, draw_cubes(module.generator, teacher, ("a calm sea",)))
+    assert len(teacher.text(["a calm sea", ""], torch.device("cpu"))) == 2
+
+
+def test_checkpointing_changes_no_gradient(star, tokens):
+    grads = []
+    for words in ((), ("--checkpointing",)):
+        recipe = faceray_recipe(star, tokens, *words)
+        module = recipe.module().train(True)
+        module({"codes": tokens.codes(0)[None], "captions": ["a calm sea"]}, 1.0)["loss"].backward()
+        grads.append({name: p.grad for name, p in module.named_parameters()})
+    assert all(torch.allclose(g, grads[1][name], atol=1e-7) for name, g in grads[0].items())
+    assert any(float(g.abs().max()) > 0 for g in grads[0].values())
+
+
+def sampler_recipe(cubes, tokens, *words):
+    return star_sampler.build(arguments(star_sampler, "--gen_ckpt", cubes, "--tokens", tokens.folder, *words))
+
+
+def test_sampler_trains_beside_a_frozen_generator_and_exports(tmp_path, cubes, tokens):
+    trainer, losses = trained(
+        fixed(sampler_recipe(cubes, tokens)), tmp_path / "run", steps=20, learning_rate=1e-2, picture_every=20
+    )
+    assert np.mean([p["loss"] for p in losses[-5:]]) < 0.85 * np.mean([p["loss"] for p in losses[:3]])
+    assert (tmp_path / "run" / "pictures" / "00000020.png").is_file()
+    before = load_components(find_model(cubes)).generator.state_dict()
+    after = trainer.module.generator.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(name.startswith("sampler.") for name in trainer.module.state_dict())
+    trainer.export(tmp_path / "whole")
+    source = find_model(tmp_path / "whole")
+    parts = load_components(source)
+    assert isinstance(parts.sampler, FaceRaySampler) and source.config.generator.sampler_blocks == 2
+    with trainer.averaged():
+        mine = trainer.module.sampler.state_dict()
+    for name, value in parts.sampler.state_dict().items():
+        assert float((value - mine[name]).abs().max()) <= 1e-3 * (1 + float(mine[name].abs().max())), name
+
+
+def test_sampler_resumes_exactly(tmp_path, cubes, tokens):
+    assert_resume_is_exact(lambda: sampler_recipe(cubes, tokens), tmp_path, stop_after=2, steps=4)
+
+
+def test_sampler_learns_from_hidden_tokens_alone(cubes, tokens):
+    """Gradients of the logits are zero at every visible token, and the loss is the mean over the hidden ones."""
+    module = sampler_recipe(cubes, tokens).module().train(False)
+    seen = {}
+
+    def remember(codes, features, pooled):
+        logits, keep = type(module.sampler).predict_hidden(module.sampler, codes, features, pooled)
+        logits.retain_grad()
+        seen.update(logits=logits, keep=keep)
+        return logits, keep
+
+    module.sampler.predict_hidden = remember
+    torch.manual_seed(0)
+    codes = tokens.codes(0)
+    parts = module({"codes": codes[None], "captions": ["a calm sea"]}, 0.0)
+    parts["loss"].backward()
+    keep, logits = seen["keep"], seen["logits"]
+    assert keep.any() and not keep.all()
+    targets = codes[:, SCALES.slice(3)].reshape(1, -1)
+    each = torch.nn.functional.cross_entropy(logits.detach()[0], targets[0], reduction="none")
+    assert float(parts["loss"].detach()) == pytest.approx(float(each[~keep[0]].mean()), abs=1e-6)
+    assert float(logits.grad[keep].abs().max()) == 0.0
+    assert float(logits.grad[~keep].abs().amax(dim=-1).min()) > 0.0
+
+
+def test_bad_input_is_told_before_training(tmp_path, star, tokens, scenes, vqvae):
+    with pytest.raises(InputError, match="depth 3, asked 30"):
+        faceray_recipe(star, tokens, "--depth", 30)
+    with pytest.raises(InputError, match="patch_nums"):
+        faceray_recipe(star, tokens, "--patch_nums", "1,2,3,5")
+    with pytest.raises(InputError, match="lambda_seam"):
+        faceray_recipe(star, tokens, "--lambda_seam", -1)
+    with pytest.raises(InputError, match="seam_warmup_ratio"):
+        faceray_recipe(star, tokens, "--seam_warmup_ratio", 1.5)
+    with pytest.raises(InputError, match="nothing called 'blocks.77'"):
+        faceray_recipe(star, tokens, "--unfreeze", "blocks.77").module()
+    with pytest.raises(CheckpointError, match="text_encoder"):
+        faceray_recipe(star, tokens, "--text_encoder", tmp_path)
+    with pytest.raises(CheckpointError):
+        faceray_recipe(tmp_path / "nothing", tokens)
+    with pytest.raises(InputError, match="need --tokens"):
+        words = ("--gen_ckpt", star, "--data_root", scenes.root, "--repeat-rooms", 2)
+        star_faceray.build(arguments(star_faceray, *words))
+    other = CubeTokens(tokens.folder)
+    other.autoencoder += 1.0
+    with pytest.raises(InputError, match="another autoencoder"):
+        star_recipe(other, vqvae)
+    with pytest.raises(InputError, match="not 16x16"):
+        words = ("--gen_ckpt", star, "--data_root", _wrong_size(tmp_path, scenes))
+        star_faceray.build(arguments(star_faceray, *words))
+
+
+def _wrong_size(tmp_path, scenes):
+    import shutil
+
+    from PIL import Image
+
+    shutil.copytree(scenes.root, tmp_path / "wrong")
+    Image.new("RGB", (8, 8)).save(tmp_path / "wrong" / "scene0002" / "faces" / "U.png")
+    return tmp_path / "wrong"
+
+
+# -- the runbook -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_runbook_passes_and_prints_its_figures(capsys):
+    assert main(["runbook", "star"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("pass  ") == 7 and "FAIL" not in said
+    for figure in (
+        "10 scenes, faces [[6, 3, 512, 512]]",
+        "4500 boundary tokens, 24072 neighbours, 100% on adjacent faces",
+        "identical to plain STAR",
+        "30 calls in 3 blocks × 10 scales",
+        "logits [1, 6144, 4096], mask [1, 6144]",
+        "7 of 7 passed",
+    ):
+        assert figure in said
