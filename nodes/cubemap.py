@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
+from torch import Tensor
 
-from ..panodiff_core.geometry import cubemap_to_equirect, equirect_to_cubemap
+from ..panodiff_core.geometry import crossfade_cube, cubemap_to_equirect, equirect_to_cubemap
 from ..panodiff_core.runtime.errors import InputError
-from .pictures import map_pictures, require_panorama
+from .pictures import map_pictures, require_cubemap, require_panorama
 from .rotate import INTERPOLATIONS
 from .schema import node_schema
 
@@ -64,22 +65,24 @@ class ConvertCubemapToPanorama(io.ComfyNode):
                              "0: twice the size of a face."),
                 io.Combo.Input("interpolation", options=list(INTERPOLATIONS), default="bicubic", optional=True,
                                tooltip="How colours between pixels are found. nearest keeps labels and masks exact."),
+                io.Int.Input("crossfade", default=0, min=0, max=4096, optional=True,
+                             tooltip="Spreads what jumps at the 12 edges over so many pixels of each face, at most half a "
+                             "face. Faces that agree stay as they are. 0: off."),
             ],
             outputs=[io.Image.Output("panorama", display_name="panorama", tooltip="Equirectangular, width = 2 × height.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, faces, height, interpolation="bicubic") -> io.NodeOutput:
-        count, face_height, face_width = faces.shape[:3]
-        if count % 6 or not count:
+    def execute(cls, faces, height, interpolation="bicubic", crossfade=0) -> io.NodeOutput:
+        require_cubemap(faces)
+        size = faces.shape[1]
+        if crossfade and not 2 <= crossfade <= size // 2:
             raise InputError(
-                f"a cubemap has 6 faces (front, right, back, left, up, down); this batch has {count}."
+                f"crossfade is {crossfade}, and faces of {size} pixels take 2 to {size // 2}, or 0 for none"
             )
-        if face_height != face_width:
-            raise InputError(f"cube faces are square; these are {face_width} x {face_height}.")
-        return io.NodeOutput(
-            map_pictures(
-                faces.split(6),
-                lambda cube: cubemap_to_equirect(cube[None], height or None, mode=interpolation),
-            )
-        )
+
+        def stitch(cube: Tensor) -> Tensor:
+            joined = crossfade_cube(cube[None], crossfade) if crossfade else cube[None]
+            return cubemap_to_equirect(joined, height or None, mode=interpolation)
+
+        return io.NodeOutput(map_pictures(faces.split(6), stitch))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..panodiff_core.runtime.errors import InputError
+from .engines import takes, title_of
 from .pictures import to_comfy
 from .progress import stop_if_cancelled
-from .schema import ADVANCED, MODEL_DEFAULT, Engine, Latents, memory_input, node_schema
-
-_SWITCH = {MODEL_DEFAULT: None, "on": True, "off": False}
+from .schema import ADVANCED, MODEL_DEFAULT, SWITCH, Engine, Latents, memory_input, node_schema
 
 
 class DecodePanorama(io.ComfyNode):
-    """Latents -> panorama, for every engine, with the wrap handled by the core's ring-aware decoder."""
+    """Latents -> panorama, for every engine: rings by a decoder that wraps around, cubes stitched from their faces."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -29,7 +29,7 @@ class DecodePanorama(io.ComfyNode):
                 Latents.Input("latents", tooltip="From a Sample node."),
                 io.Combo.Input(
                     "polar_filter",
-                    options=list(_SWITCH),
+                    options=list(SWITCH),
                     default=MODEL_DEFAULT,
                     optional=True,
                     extra_dict=ADVANCED,
@@ -47,10 +47,13 @@ class DecodePanorama(io.ComfyNode):
 
     @classmethod
     def execute(cls, engine, latents, polar_filter=MODEL_DEFAULT, memory_gb=0.0) -> io.NodeOutput:
-        picture = engine.decode(
-            latents,
-            polar_filter=_SWITCH[polar_filter],
-            memory_gb=memory_gb or None,
-            on_tile=stop_if_cancelled,
-        )
+        options = {}
+        if takes(engine.decode, "polar_filter"):
+            options["polar_filter"] = SWITCH[polar_filter]
+        elif polar_filter == "on":
+            raise InputError(
+                f"polar_filter is on, and {title_of(engine)} has none, since nothing pinches at the poles of a cube: "
+                f"set it to {MODEL_DEFAULT}"
+            )
+        picture = engine.decode(latents, memory_gb=memory_gb or None, on_tile=stop_if_cancelled, **options)
         return io.NodeOutput(to_comfy(picture.to_equirect().pixels))

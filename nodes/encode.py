@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io, ui
 
+from .engines import takes
 from .schema import ADVANCED, Condition, Engine, node_schema
 
 
@@ -20,29 +21,16 @@ class EncodePrompt(io.ComfyNode):
             search_aliases=("prompt", "text encode"),
             inputs=[
                 Engine.Input("engine", tooltip="From a load node; its text encoders read the prompt."),
-                io.String.Input(
-                    "prompt",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    default="a calm sea at sunset, a few clouds",
-                    tooltip="What is to be seen all around. The bundled small model knows a small vocabulary; "
-                    "unknown words are listed below.",
-                ),
-                io.String.Input(
-                    "negative_prompt",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    default="",
-                    optional=True,
-                    tooltip="What is to be avoided. Acts only when the sampler's cfg is above 1.",
-                ),
+                prompt_input(),
+                negative_input(),
                 io.Boolean.Input(
                     "model_prefix",
                     default=True,
                     optional=True,
                     extra_dict=ADVANCED,
                     tooltip="Put the sentence that the model was trained with before the prompt: for FLUX with DiT360 "
-                    "“This is a panorama image. The image depicts”. What was read is shown below.",
+                    "“This is a panorama image. The image depicts”. Nothing is put there for a model without one. What was "
+                    "read is shown below.",
                 ),
             ],
             outputs=[Condition.Output("condition", display_name="condition", tooltip="For a Sample node.")],
@@ -50,21 +38,55 @@ class EncodePrompt(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt: str | None = None) -> bool | str:
-        # None means that the prompt comes from another node and is not known yet; encode checks it then.
-        if prompt is not None and not prompt.strip():
-            return "the prompt is empty; describe what is to be seen, for example: a calm sea at sunset"
-        return True
+        return check_prompt(prompt)
 
     @classmethod
     def execute(
         cls, engine, prompt: str, negative_prompt: str = "", model_prefix: bool = True
     ) -> io.NodeOutput:
         # The negative prompt is encoded even when empty: whether it is needed, cfg says, and that comes later in the graph.
-        condition = engine.encode(
-            prompt, negative=negative_prompt, prompt_prefix=None if model_prefix else ""
-        )
-        notes = encoding_notes(condition, prompt)
-        return io.NodeOutput(condition, ui=ui.PreviewText("\n".join(notes) or "every word was understood"))
+        options = {}
+        if not model_prefix and takes(engine.encode, "prompt_prefix"):
+            options["prompt_prefix"] = ""
+        return encoded(engine.encode(prompt, negative=negative_prompt, **options), prompt)
+
+
+def prompt_input() -> io.String.Input:
+    """What all of the sphere shows."""
+    return io.String.Input(
+        "prompt",
+        multiline=True,
+        dynamic_prompts=True,
+        default="a calm sea at sunset, a few clouds",
+        tooltip="What is to be seen all around. The bundled small model knows a small vocabulary; "
+        "unknown words are listed below.",
+    )
+
+
+def negative_input() -> io.String.Input:
+    """What guidance goes away from."""
+    return io.String.Input(
+        "negative_prompt",
+        multiline=True,
+        dynamic_prompts=True,
+        default="",
+        optional=True,
+        tooltip="What is to be avoided. Acts only with guidance: cfg above 1 in Sample DiT360, above 0 in Sample "
+        "Cubemap.",
+    )
+
+
+def check_prompt(prompt: str | None) -> bool | str:
+    """A prompt as `validate_inputs` answers. None comes from another node and is not known yet; encode checks it then."""
+    if prompt is not None and not prompt.strip():
+        return "the prompt is empty; describe what is to be seen, for example: a calm sea at sunset"
+    return True
+
+
+def encoded(condition, prompt: str) -> io.NodeOutput:
+    """The condition, and what the model made of the prompt as text on the node."""
+    notes = encoding_notes(condition, prompt)
+    return io.NodeOutput(condition, ui=ui.PreviewText("\n".join(notes) or "every word was understood"))
 
 
 def encoding_notes(condition, prompt: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy import model_management
 from comfy_api.v0_0_2 import io
 
+from .engines import require_engine
 from .pictures import require_panorama, to_rgb
 from .progress import stop_if_cancelled
 from .schema import Engine, Latents, memory_input, node_schema
@@ -34,6 +35,7 @@ class EncodePanorama(io.ComfyNode):
 
     @classmethod
     def execute(cls, engine, panorama, memory_gb=0.0) -> io.NodeOutput:
+        require_engine(engine, "dit360", "Encode Panorama")
         require_panorama(panorama)
         latents = engine.encode_image(
             to_rgb(panorama).cpu().contiguous(), memory_gb=memory_gb or None, on_tile=stop_if_cancelled

@@ -6,19 +6,23 @@ from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .cubemap import ConvertCubemapToPanorama, ConvertPanoramaToCubemap
 from .decode import DecodePanorama
+from .decode_cubemap import DecodeCubemap
 from .empty_latent import EmptyPanoramaLatent
 from .encode import EncodePrompt
+from .encode_faces import EncodeFacePrompts
 from .encode_image import EncodePanorama
 from .load import LoadDiT360
 from .load_files import LoadDiT360Files
+from .load_star import LoadSTAR
 from .patch_model import PatchModel
 from .patch_vae import PatchVAE
 from .perspective import ExtractPerspective
 from .replacements import register_replacements
 from .rotate import RotatePanorama
 from .sample import SampleDiT360
+from .sample_cubemap import SampleCubemap
 from .save import SavePanorama
-from .seam import ReportSeam
+from .seam import ReportCubeSeams, ReportSeam
 from .sigmas import PanoramaSigmas
 from .upscale import UpscalePanorama
 from .view import ViewPanorama
@@ -26,16 +30,21 @@ from .view import ViewPanorama
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT360,
     LoadDiT360Files,
+    LoadSTAR,
     EncodePrompt,
+    EncodeFacePrompts,
     EncodePanorama,
     SampleDiT360,
+    SampleCubemap,
     UpscalePanorama,
     DecodePanorama,
+    DecodeCubemap,
     PatchModel,
     PatchVAE,
     EmptyPanoramaLatent,
     PanoramaSigmas,
     ReportSeam,
+    ReportCubeSeams,
     RotatePanorama,
     ConvertPanoramaToCubemap,
     ConvertCubemapToPanorama,

@@ -14,6 +14,7 @@ from .schema import ADVANCED, Engine, node_schema
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AS_IN_FILE = "as in the file"
+NATIVE = "run FLUX in parts with ComfyUI's own loader and Patch Model for 360 (template dit360_flux_native)"
 STORAGE = {AS_IN_FILE: None, "same as dtype": "dtype", "float8_e4m3fn": "float8_e4m3fn"}
 
 
@@ -112,7 +113,7 @@ def load_options(dtype: str, lora: str, lora_strength: float, storage: str) -> d
         "dtype": DTYPES[dtype],
         "storage": STORAGE[storage],
         "device": model_management.get_torch_device(),
-        "offload": ComfyPlacement(),
+        "offload": ComfyPlacement(instead=NATIVE),
         "attention": comfy_attention,
         "lora": None if lora == NO_LORA else (lora_path(lora), lora_strength),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import comfy.utils
@@ -97,23 +97,30 @@ def _gguf_files() -> list[str]:
     return sorted(found)
 
 
-def _found() -> dict[str, Path]:
+def folders_below(kinds: Iterable[str], holds: Callable[[Path], bool]) -> dict[str, Path]:
+    """Folders below ComfyUI's model folders of these kinds for which `holds`, by relative path.
+
+    They are looked for at most `MAX_DEPTH` levels down, and not inside of one another; the first of a name counts.
+    """
     found: dict[str, Path] = {}
-    for kind in MODEL_FOLDERS:
+    for kind in kinds:
         for base in map(Path, folder_paths.get_folder_paths(kind)):
-            for folder in _diffusers_folders(base, MAX_DEPTH):
+            for folder in _below(base, holds, MAX_DEPTH):
                 found.setdefault(folder.relative_to(base).as_posix(), folder)
     return found
 
 
-def _diffusers_folders(folder: Path, depth: int) -> Iterator[Path]:
-    """Folders with a model_index.json, at most `depth` levels down; nothing is looked for inside such a folder."""
+def _found() -> dict[str, Path]:
+    return folders_below(MODEL_FOLDERS, lambda folder: (folder / "model_index.json").is_file())
+
+
+def _below(folder: Path, holds: Callable[[Path], bool], depth: int) -> Iterator[Path]:
     if not folder.is_dir():
         return
     for child in folder.iterdir():
         if not child.is_dir():
             continue
-        if (child / "model_index.json").is_file():
+        if holds(child):
             yield child
         elif depth > 1:
-            yield from _diffusers_folders(child, depth - 1)
+            yield from _below(child, holds, depth - 1)

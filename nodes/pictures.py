@@ -42,6 +42,17 @@ def require_panorama(image: Tensor) -> None:
         )
 
 
+def require_cubemap(image: Tensor) -> None:
+    """Raises `InputError` unless `image` [6B,S,S,C] holds six square faces for each cube."""
+    count, height, width = image.shape[:3]
+    if count % 6 or not count:
+        raise InputError(
+            f"a cubemap has 6 faces (front, right, back, left, up, down); this batch has {count}."
+        )
+    if height != width:
+        raise InputError(f"cube faces are square; these are {width} x {height}.")
+
+
 def map_pictures(pictures: Iterable[Tensor], work: Callable[[Tensor], Tensor]) -> Tensor:
     """`work` on one float32 picture at a time, on ComfyUI's compute device; the results [B,...] on its intermediate one.
 

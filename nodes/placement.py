@@ -20,10 +20,12 @@ class ComfyPlacement:
 
     One patcher per module, kept as long as the engine that owns this object; ComfyUI unloads a stage when another
     model needs its memory, and drops it when the engine goes. Stages are all-in or all-out: diffusers and
-    transformers layers cannot compute with part of their weights elsewhere.
+    transformers layers cannot compute with part of their weights elsewhere. `instead` ends the error about a GPU that
+    is too small: another way to run this model, "" where there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, instead: str = "") -> None:
+        self.instead = instead
         self._patchers: dict[int, comfy.model_patcher.ModelPatcher] = {}
 
     @contextmanager
@@ -35,7 +37,7 @@ class ComfyPlacement:
         some of the weights behind, and if memory runs out during the work.
         """
         device, _ = stage_devices(stage)
-        _require_fit(stage, module, memory_bytes, device)
+        self._require_fit(stage, module, memory_bytes, device)
         patcher = self._patcher(stage, module)
         try:
             model_management.load_models_gpu([patcher], memory_required=memory_bytes, force_full_load=True)
@@ -45,7 +47,9 @@ class ComfyPlacement:
             if not is_out_of_memory(error):
                 raise
             model_management.unload_all_models()  # as ComfyUI does with an error of this kind that it sees itself
-            raise MemoryLimitError(f"out of memory: {_needs(stage, module, memory_bytes, device)}") from error
+            raise MemoryLimitError(
+                f"out of memory: {_needs(stage, module, memory_bytes, device, self.instead)}"
+            ) from error
 
     def room(self, stage: str, module: nn.Module) -> int | None:
         """What ComfyUI could free for work of this stage, its own reserve and the stage's weights taken off; bytes."""
@@ -55,6 +59,13 @@ class ComfyPlacement:
             loaded = (m for m in model_management.current_loaded_models if m.device == device)
             free += sum(m.model_loaded_memory() for m in loaded) - weight_bytes(module)
         return max(0, int(free - model_management.minimum_inference_memory()))
+
+    def _require_fit(self, stage: str, module: nn.Module, memory_bytes: int, device: torch.device) -> None:
+        """On a GPU the weights come whole, and the work needs its memory beside them."""
+        if device.type == "cpu":
+            return
+        if weight_bytes(module) + memory_bytes > model_management.get_total_memory(device):
+            raise MemoryLimitError(_needs(stage, module, memory_bytes, device, self.instead))
 
     def _patcher(self, stage: str, module: nn.Module) -> comfy.model_patcher.ModelPatcher:
         if id(module) not in self._patchers:
@@ -77,15 +88,7 @@ def stage_devices(stage: str) -> tuple[torch.device, torch.device]:
     return model_management.get_torch_device(), model_management.unet_offload_device()
 
 
-def _require_fit(stage: str, module: nn.Module, memory_bytes: int, device: torch.device) -> None:
-    """On a GPU the weights come whole, and the work needs its memory beside them."""
-    if device.type == "cpu":
-        return
-    if weight_bytes(module) + memory_bytes > model_management.get_total_memory(device):
-        raise MemoryLimitError(_needs(stage, module, memory_bytes, device))
-
-
-def _needs(stage: str, module: nn.Module, memory_bytes: int, device: torch.device) -> str:
+def _needs(stage: str, module: nn.Module, memory_bytes: int, device: torch.device, instead: str) -> str:
     """What a stage needs, what there is, and the setting that helps."""
     size = measure(stage, module, memory_bytes)
     total = model_management.get_total_memory(device)
@@ -93,15 +96,15 @@ def _needs(stage: str, module: nn.Module, memory_bytes: int, device: torch.devic
         f"stage {stage!r} needs {gigabytes(size.weights)} for its weights and about {gigabytes(memory_bytes)} to work, "
         f"and {device} has {gigabytes(total)}"
     )
-    native = (
-        "run FLUX in parts with ComfyUI's own loader and Patch Model for 360 (template dit360_flux_native)"
-    )
+    otherwise = f", or {instead}" if instead else ""
     packed = size.packed
     if packed is not None and packed.weights + memory_bytes <= total:
-        return f"{needs}: set storage to float8_e4m3fn in the load node ({gigabytes(packed.weights)}), or {native}"
+        return (
+            f"{needs}: set storage to float8_e4m3fn in the load node ({gigabytes(packed.weights)}){otherwise}"
+        )
     if stage == "vae":
         return f"{needs}: set memory_gb on this node, or make a smaller panorama"
-    return f"{needs}: make a smaller panorama or fewer at once, or {native}"
+    return f"{needs}: make a smaller panorama or fewer at once{otherwise}"
 
 
 def _require_loaded(stage: str, module: nn.Module, device: torch.device) -> None:

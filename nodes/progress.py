@@ -53,6 +53,7 @@ def stop_if_cancelled(tile: Tile) -> None:
 
 def preview_image(engine, step: Step) -> Image.Image:
     """The first panorama of the batch as the network now expects it, small."""
-    picture = to_bytes_image(engine.preview(step.denoised[:1])[0])
+    # All rows are handed over: which of them belong to the first panorama (six, for cubes), the engine knows.
+    picture = to_bytes_image(engine.preview(step.denoised)[0])
     scale = PREVIEW_PIXELS / picture.width
     return picture.resize((PREVIEW_PIXELS, round(picture.height * scale)), Image.Resampling.BICUBIC)

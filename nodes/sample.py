@@ -7,10 +7,12 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..panodiff_core.autoencoders.masks import latent_mask
+from ..panodiff_core.conditioning.text import TextCondition
 from ..panodiff_core.engines.dit360.config import ROLLS
 from ..panodiff_core.engines.dit360.presets import PRESETS
 from ..panodiff_core.runtime.errors import InputError
 from ..panodiff_core.schedulers.flow_matching import GRIDS, SOLVERS
+from .engines import require_condition, require_engine
 from .flux_shift import FIXED, MU_TIP, SHIFT_TIP, SHIFTS
 from .progress import step_reporter
 from .schema import ADVANCED, MODEL_DEFAULT, Condition, Engine, Latents, node_schema
@@ -106,6 +108,8 @@ class SampleDiT360(io.ComfyNode):
         latents=None, strength=1.0, mask=None, preset=MODEL_DEFAULT, step_cache=0.0,
         mu=1.865,
     ) -> io.NodeOutput:  # fmt: skip
+        require_engine(engine, "dit360", "Sample DiT360")
+        require_condition(condition, TextCondition, engine)
         problem = check_size(width, height)
         if problem:
             raise InputError(problem)

@@ -24,6 +24,9 @@ ADVANCED = {"advanced": True}
 MODEL_DEFAULT = "model default"
 """The choice of a Combo that leaves a setting to the model."""
 
+SWITCH = {MODEL_DEFAULT: None, "on": True, "off": False}
+"""The choices of a Combo that switches something, as engines take them."""
+
 
 def memory_input() -> io.Float.Input:
     """The limit of memory for an autoencoder, by the name under which engines take it; 0 stands for None."""

@@ -1,11 +1,12 @@
-"""Seam Report."""
+"""Seam Report and Cube Seam Report."""
 
 from __future__ import annotations
 
 from comfy_api.v0_0_2 import io, ui
 
-from ..panodiff_core import Panorama, seam_report
-from .pictures import require_panorama, to_rgb
+from ..panodiff_core import CubeFaces, Panorama, seam_report
+from ..panodiff_core.geometry import FACES
+from .pictures import require_cubemap, require_panorama, to_rgb
 from .schema import node_schema
 
 NUMBERS = {
@@ -17,6 +18,12 @@ NUMBERS = {
     "wrap_rank": "Fraction of columns whose step is smaller than the step at the wrap. Near 1: the wrap stands out.",
     "pole_variance_top": "Variance along the top row, which is one point of the sphere. 0 is ideal.",
     "pole_variance_bottom": "Variance along the bottom row. 0 is ideal.",
+}
+CUBE_NUMBERS = {
+    "ratio_1": "Difference across an edge divided by the difference of neighbouring pixels beside it, mean of the 12 "
+    "edges. 1 is ideal, more is a visible seam, far less is blur.",
+    **{name: NUMBERS[name] for name in ("ratio_2", "ratio_8", "ratio_16")},
+    "largest": "ratio_1 of the edge where it is largest.",
 }
 
 
@@ -52,3 +59,44 @@ class ReportSeam(io.ComfyNode):
         text = report.summary()
         numbers = [float(getattr(report, name)) for name in NUMBERS]
         return io.NodeOutput(text, *numbers, ui=ui.PreviewText(text))
+
+
+class ReportCubeSeams(io.ComfyNode):
+    """Cube faces [6B,S,S,C] -> seam figures of the 12 edges, as numbers to compute with and as text on the node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            node_id="PanoDiff_ReportCubeSeams",
+            display_name="Cube Seam Report",
+            category="PanoDiff/Check",
+            description="Measures how well the six faces of a cube meet at its 12 edges.",
+            search_aliases=("seam", "cubemap", "skybox check"),
+            is_output_node=True,
+            inputs=[
+                io.Image.Input(
+                    "faces",
+                    tooltip="Six square pictures per cube, of at least 32 pixels: front, right, back, left, up, down. Several "
+                    "cubes are averaged.",
+                )
+            ],
+            outputs=[
+                io.String.Output(
+                    "report", display_name="report", tooltip="The text that is shown on the node."
+                ),
+                *(
+                    io.Float.Output(name, display_name=name, tooltip=tip)
+                    for name, tip in CUBE_NUMBERS.items()
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, faces) -> io.NodeOutput:
+        require_cubemap(faces)
+        report = seam_report(CubeFaces(to_rgb(faces).unflatten(0, (-1, len(FACES)))))
+        edges = {name: float(ratios.mean()) for name, ratios in report.edges.items()}
+        lines = [report.summary(), "  ".join(f"{name} {ratio:.2f}" for name, ratio in edges.items())]
+        numbers = [float(getattr(report, f"ratio_{distance}")) for distance in (1, 2, 8, 16)]
+        text = "\n".join(lines)
+        return io.NodeOutput(text, *numbers, max(edges.values()), ui=ui.PreviewText(text))

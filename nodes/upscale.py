@@ -5,7 +5,9 @@ from __future__ import annotations
 from comfy import model_management
 from comfy_api.v0_0_2 import io
 
+from ..panodiff_core.conditioning.text import TextCondition
 from ..panodiff_core.engines.dit360.upscale import FACTORS, STRENGTH
+from .engines import require_condition, require_engine
 from .progress import TileReporter
 from .schema import Condition, Engine, Latents, memory_input, node_schema
 
@@ -49,6 +51,8 @@ class UpscalePanorama(io.ComfyNode):
     def execute(
         cls, engine, condition, latents, factor, strength, steps, seed, memory_gb=0.0, guidance=0.0, cfg=0.0
     ) -> io.NodeOutput:
+        require_engine(engine, "dit360", "Upscale Panorama")
+        require_condition(condition, TextCondition, engine)
         report = TileReporter(engine, cls.hidden.unique_id if cls.hidden else None)
         result = engine.upscale(
             latents.cpu(),

@@ -75,10 +75,10 @@ def build_tiny_model(
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(20251)
-        _liven(FluxTransformer2DModel.from_config({**TRANSFORMER, **(transformer or {})})).save_pretrained(
+        liven(FluxTransformer2DModel.from_config({**TRANSFORMER, **(transformer or {})})).save_pretrained(
             folder / "transformer"
         )
-        _liven(AutoencoderKL.from_config({**VAE, **(vae or {})})).save_pretrained(folder / "vae")
+        liven(AutoencoderKL.from_config({**VAE, **(vae or {})})).save_pretrained(folder / "vae")
         _save_text(folder)
     _write(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write(folder / "model_index.json", _index())
@@ -88,7 +88,7 @@ def build_tiny_model(
     return folder
 
 
-def _liven(module: torch.nn.Module) -> torch.nn.Module:
+def liven(module: torch.nn.Module) -> torch.nn.Module:
     """Default initialisation is close to an identity; random biases and gates make every mistake visible."""
     for name, weight in module.named_parameters():
         if weight.ndim == 1:

@@ -6,19 +6,21 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
+/** A panel for the text that a node reports. */
+function text(name, minHeight, size) {
+  return { name, type: "PANODIFF_TEXT", minHeight, size, load: () => import("./viewer/text_widget.mjs") };
+}
+
 const PANELS = {
   PanoDiff_ViewPanorama: {
     name: "panorama", type: "PANODIFF_PANORAMA", minHeight: 240, size: [480, 380],
     load: () => import("./viewer/widget.mjs"),
   },
-  PanoDiff_ReportSeam: {
-    name: "report_text", type: "PANODIFF_TEXT", minHeight: 150, size: [340, 400],
-    load: () => import("./viewer/text_widget.mjs"),
-  },
-  PanoDiff_EncodePrompt: {
-    name: "notes", type: "PANODIFF_TEXT", minHeight: 56, size: [400, 300],
-    load: () => import("./viewer/text_widget.mjs"),
-  },
+  PanoDiff_ReportSeam: text("report_text", 150, [340, 400]),
+  PanoDiff_ReportCubeSeams: text("report_text", 150, [340, 360]),
+  PanoDiff_EncodePrompt: text("notes", 56, [400, 300]),
+  PanoDiff_EncodeFacePrompts: text("notes", 56, [400, 760]),
+  PanoDiff_LoadSTAR: text("notes", 56, [400, 300]),
 };
 
 const panels = new Set(); // of every node that is in a graph now

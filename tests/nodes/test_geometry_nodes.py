@@ -46,6 +46,27 @@ def test_cubemap_needs_six_square_faces(node_classes) -> None:
         run(node, faces=torch.zeros(6, 8, 9, 3), height=0)
 
 
+def test_crossfade_closes_steps_at_the_edges(node_classes, panorama) -> None:
+    from panodiff_core.geometry import crossfade_cube, cubemap_to_equirect
+
+    (faces,) = run(node_classes["PanoDiff_ConvertPanoramaToCubemap"], panorama=panorama, face_size=32)
+    stepped = 0.5 * faces + torch.linspace(0.0, 0.4, 6)[:, None, None, None]
+    node = node_classes["PanoDiff_ConvertCubemapToPanorama"]
+    pixels = stepped.movedim(-1, 1)[None]
+    for crossfade, cube in ((0, pixels), (8, crossfade_cube(pixels, 8))):
+        (joined,) = run(node, faces=stepped, height=0, crossfade=crossfade)
+        expected = cubemap_to_equirect(cube, mode="bicubic").clamp(0, 1)
+        assert torch.equal(joined.movedim(-1, 1), expected)
+    assert torch.equal(
+        run(node, faces=stepped, height=0)[0], run(node, faces=stepped, height=0, crossfade=0)[0]
+    )
+    for crossfade in (1, 17):
+        with pytest.raises(
+            ValueError, match=f"crossfade is {crossfade}, and faces of 32 pixels take 2 to 16"
+        ):
+            run(node, faces=stepped, height=0, crossfade=crossfade)
+
+
 def test_perspective_looks_where_it_is_told(node_classes, panorama) -> None:
     node = node_classes["PanoDiff_ExtractPerspective"]
     view = {"pitch_deg": 0.0, "roll_deg": 0.0, "fov_deg": 40.0, "width": 24, "height": 16}

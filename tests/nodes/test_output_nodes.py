@@ -29,6 +29,35 @@ def test_report_has_numbers_and_text(node_classes, panorama) -> None:
     assert output.ui.as_dict()["text"] == (values["report"],) and "Seam ratio" in values["report"]
 
 
+def test_cube_report_has_a_figure_for_every_edge(node_classes, panorama) -> None:
+    from panodiff_core import CubeFaces, seam_report
+
+    (faces,) = (
+        node_classes["PanoDiff_ConvertPanoramaToCubemap"].execute(panorama=panorama, face_size=32).result
+    )
+    node = node_classes["PanoDiff_ReportCubeSeams"]
+    names = [item.id for item in node.GET_SCHEMA().outputs]
+    cut = faces.clone()
+    cut[4] *= 0.5  # up
+    darker = torch.cat([faces, cut])
+    for cubes in (faces, cut, darker):
+        output = node.execute(faces=cubes)
+        values = dict(zip(names, output.result, strict=True))
+        expected = seam_report(CubeFaces(cubes.movedim(-1, 1).unflatten(0, (-1, 6))))
+        for name in ("ratio_1", "ratio_2", "ratio_8", "ratio_16"):
+            assert values[name] == pytest.approx(getattr(expected, name), rel=1e-5)
+        means = {edge: float(ratio.mean()) for edge, ratio in expected.edges.items()}
+        assert len(means) == 12 and values["largest"] == pytest.approx(max(means.values()), rel=1e-5)
+        assert all(f"{edge} {ratio:.2f}" in values["report"] for edge, ratio in means.items())
+        assert output.ui.as_dict()["text"] == (values["report"],) and "Seam ratio" in values["report"]
+        worst = max(means, key=means.get)
+        assert (values["largest"] > 3 and "U" in worst) == (cubes is not faces)
+    with pytest.raises(ValueError, match="this batch has 7"):
+        node.execute(faces=darker[:7])
+    with pytest.raises(ValueError, match="at least 32 pixels, got 16"):
+        node.execute(faces=faces[:, ::2, ::2])
+
+
 @pytest.mark.parametrize(("format", "suffix"), [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp")])
 def test_saved_file_is_a_panorama(node_classes, comfyui, panorama, format, suffix) -> None:
     from panodiff_core.io.images import load_image, read_gpano

@@ -27,9 +27,10 @@ class ReadOnlyDevice(nn.Module):
 
 @pytest.fixture
 def placement(extension):
+    from custom_nodes_PanoDiff_x_1.nodes.load import NATIVE
     from custom_nodes_PanoDiff_x_1.nodes.placement import ComfyPlacement
 
-    return ComfyPlacement()
+    return ComfyPlacement(instead=NATIVE)
 
 
 @pytest.fixture

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from panodiff_core.engines.star.sources import SOURCES
 from tests.conftest import chromium_path
 from tests.server.comfy_server import PACK, Server
 from tests.server.conftest import TEMPLATES
 from tests.server.stand_ins import write_example_picture
 from tests.server.workflows import read_workflow, to_prompt
 
+(STAR_TEXT,) = (source.folder for source in SOURCES if source.part == "text encoder")
 SIZE, GRAPH_SIZE = (768, 384), (1024, 512)
 LIMIT_SECONDS = 3600
 SETTINGS = {
@@ -70,6 +72,8 @@ def name_files(models: Path) -> None:
                 file = models / model["directory"] / model["name"]
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch()
+    for part in ("text_encoder", "tokenizer"):  # a folder, which properties.models cannot name
+        (models / STAR_TEXT / part).mkdir(parents=True, exist_ok=True)
 
 
 def result(server: Server, path: Path, definitions: dict) -> Image.Image:

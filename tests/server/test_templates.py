@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from panodiff_core.engines.dit360.checkpoint.sources import SITE, SOURCES
+from panodiff_core.engines.star.sources import SOURCES as STAR_SOURCES
 from tests.server import stand_ins
+from tests.server.comfy_server import Run
 from tests.server.conftest import TEMPLATES, TINY
 from tests.server.workflows import read_workflow, to_prompt
 from tests.tiny_files import build_tiny_files
@@ -44,7 +46,8 @@ def test_template_is_complete(path, definitions) -> None:
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_models_to_fetch_are_those_of_the_download_table(path) -> None:
     known = {}
-    for source in (each for each in SOURCES if each.layout != "diffusers"):
+    single = [source for source in SOURCES if source.layout != "diffusers"]
+    for source in [*single, *(each for each in STAR_SOURCES if each.part != "text encoder")]:
         for file in source.files:
             folder, _, below = source.folder.partition("/")
             name = f"{below}/{file}" if below else file
@@ -53,7 +56,7 @@ def test_models_to_fetch_are_those_of_the_download_table(path) -> None:
         for model in node["properties"].get("models", ()):
             assert known[model["url"]] == {key: model[key] for key in ("name", "directory")}
             assert model["name"] in node["widgets_values"]
-        chosen = [value for value in node["widgets_values"] if str(value).endswith(".safetensors")]
+        chosen = [value for value in node["widgets_values"] if str(value).endswith((".safetensors", ".pth"))]
         assert chosen == [model["name"] for model in node["properties"].get("models", ())]
 
 
@@ -68,7 +71,7 @@ def change(prompt: dict, **inputs) -> dict:
     return prompt
 
 
-def run_to_the_end(server, prompt: dict, size: tuple[int, int]) -> None:
+def run_to_the_end(server, prompt: dict, size: tuple[int, int]) -> Run:
     run = server.run(prompt, seconds=WAIT_SECONDS)
     problems = [f"{data['node_type']}: {data['exception_message']}" for data in run.named("execution_error")]
     assert run.succeeded, problems
@@ -83,6 +86,7 @@ def run_to_the_end(server, prompt: dict, size: tuple[int, int]) -> None:
     ]
     assert (shown[0]["width"], shown[0]["height"]) == size
     assert any("Seam ratio" in text for output in run.outputs.values() for text in output.get("text", []))
+    return run
 
 
 @pytest.mark.slow
@@ -137,3 +141,20 @@ def test_upscale_template_runs(server, definitions) -> None:
 def test_picture_template_runs(server, definitions) -> None:
     """As it stands, on the bundled model."""
     run_to_the_end(server, to_prompt(template("image_to_panorama_img2img"), definitions), (512, 256))
+
+
+@pytest.mark.slow
+def test_star_template_runs(server, definitions) -> None:
+    """On files in the published formats: the trainer's .pth, VAR's flat .pth, a text encoder in diffusers' layout."""
+    files = stand_ins.write_star_files(server.base / "models")
+    chosen = {"model": files.generator, "vqvae": files.vqvae, "text": files.text}
+    prompt = change(to_prompt(template("star_d30_512"), definitions), PanoDiff_LoadSTAR=chosen)
+    run = run_to_the_end(server, prompt, (512, 256))
+    (sampler,) = (name for name, node in prompt.items() if node["class_type"] == "PanoDiff_SampleCubemap")
+    steps = [data for data in run.named("progress") if data["node"] == sampler]
+    assert [(data["value"], data["max"]) for data in steps] == [(scale, 4) for scale in range(1, 5)]
+    with Image.open(io.BytesIO(run.previews[-1])) as preview:
+        assert preview.size == (512, 256)
+    texts = [text for output in run.outputs.values() for text in output.get("text", [])]
+    assert any("faces of 128 pixels" in text and "will not meet" in text for text in texts)
+    assert any("12 cube edges" in text and "F-R " in text for text in texts)

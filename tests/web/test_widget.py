@@ -355,12 +355,22 @@ def test_a_picture_that_is_not_2_to_1_is_letterboxed_with_a_warning(page, comfy)
     assert shown["mean"] < 40  # up there is no picture
 
 
-def test_seam_report_text_is_shown_and_comes_back(page):
-    node = page.evaluate("harness.place('PanoDiff_ReportSeam')")
+TEXT_NODES = (
+    "PanoDiff_ReportSeam",
+    "PanoDiff_ReportCubeSeams",
+    "PanoDiff_EncodePrompt",
+    "PanoDiff_EncodeFacePrompts",
+    "PanoDiff_LoadSTAR",
+)
+
+
+@pytest.mark.parametrize("kind", TEXT_NODES)
+def test_text_is_shown_and_comes_back(page, kind):
+    node = page.evaluate("kind => harness.place(kind)", kind)
     page.evaluate("([node, output]) => harness.run(node, output)", [node, {"text": ["ratio 1.01\nrank 0.4"]}])
     wait_until(page, "document.querySelector('.pd360-text')?.textContent === 'ratio 1.01\\nrank 0.4'")
     kept = page.evaluate("node => harness.nodes[node].properties", node)
-    other = page.evaluate("kept => harness.load('PanoDiff_ReportSeam', kept)", kept)
+    other = page.evaluate("([kind, kept]) => harness.load(kind, kept)", [kind, kept])
     wait_until(page, "document.querySelectorAll('.pd360-text')[1]?.textContent === 'ratio 1.01\\nrank 0.4'")
     page.evaluate("node => harness.remove(node)", other)
     assert page.locator(".pd360-text").count() == 1
