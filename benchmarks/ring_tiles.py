@@ -124,7 +124,10 @@ def ways(needs: dict, columns: int, budgets: list[float]) -> list[Way]:
         found.insert(0, Way("off", "off"))
     budgets = budgets or [3 * needs["least"] / 2**30, 1.01 * needs["least"] / 2**30]
     found += [Way(f"global within {budget:.3f} GB", "global", budget) for budget in budgets]
-    for share in (2, 4):
+    # Tiles of the whole height: the two widest that fit into half of the memory.
+    room = 0.5 * psutil.virtual_memory().available
+    fitting = [share for share in (2, 4, 8, 16, 32, 64) if needs["whole"] * (1 / share + 36 / columns) < room]
+    for share in fitting[:2]:
         stride = columns // share
         overlap = min(24, stride)
         if stride + overlap < columns:
