@@ -1,8 +1,10 @@
 """Decoding a large panorama in less memory: error, borders, time and peak memory of every way to do it.
 
     python -m benchmarks.ring_tiles [--model PATH] [--size 2048x1024] [--budget-gb G ...] [--threads 2] [--out RESULT.json]
+    python -m benchmarks.ring_tiles --size 8192x4096 --tiles-only --budget-gb 4 8
 
-Run it from the repository root. The latents are those of a rendered world. Each way decodes in a process of its own,
+Run it from the repository root. With --tiles-only nothing sees the whole picture, neither encoder nor decoder: for sizes
+whose attention, which grows with the square of the pixels, is too much for the machine. There is no reference then. The latents are those of a rendered world. Each way decodes in a process of its own,
 so that its peak of resident memory over what it had before is its own; it is held against the budget. Errors are against
 the untiled decoder or, where that would not fit, against "global" without a budget. Columns at the seam and at the
 borders of tiles are held against the 95th percentile of all columns. Times are those of one run.
@@ -96,6 +98,8 @@ def decode(model: str | None, way: Way, folder: str, threads: int) -> dict:
         "planned": planned,
         "peak": peak.bytes,
         "way": coding.tiling,
+        "columns": coding.plan.columns if isinstance(coding.plan, TilePlan) else None,
+        "rows": coding.plan.rows if isinstance(coding.plan, TilePlan) else None,
     }
 
 
@@ -106,12 +110,12 @@ def alone(work, *arguments):
         return pool.submit(work, *arguments).result()
 
 
-def prepare(model: str | None, height: int, width: int, threads: int, folder: str) -> dict:
-    """Encode a world in bands into `folder`; says what decoding it takes."""
+def prepare(model: str | None, height: int, width: int, threads: int, folder: str, tiling: str) -> dict:
+    """Encode a world in bands or tiles into `folder`; says what decoding it takes."""
     torch.set_num_threads(threads)
     engine = pano.load("dit360", model, device="cpu")
     world = render_equirect(sample_scene(3, "held_out"), height, width).clamp(0.0, 1.0)[None]
-    torch.save(engine.encode_image(world, tiling="global"), Path(folder) / "latents.pt")
+    torch.save(engine.encode_image(world, tiling=tiling), Path(folder) / "latents.pt")
     size = Size(engine.vae, "decode", height, width)
     least = size.stream(0).bytes + size.result_bytes + KEPT_BYTES
     return {"factor": size.factor, "whole": size.whole_bytes + size.result_bytes, "least": least}
@@ -151,13 +155,17 @@ def borders(axis: Axis | None, factor: int, width: int) -> list[int]:
     return sorted((column - 1) % width for column in found)
 
 
-def judge(way: Way, row: dict, reference: torch.Tensor, picture: torch.Tensor, factor: int) -> dict:
-    """Figures of one way."""
-    error, steps = (picture - reference).abs(), column_steps(picture, 1)[0]
-    worst = steps[borders(way.axis, factor, picture.shape[-1])].max()
+def judge(way: Way, row: dict, reference: torch.Tensor | None, picture: torch.Tensor, factor: int) -> dict:
+    """Figures of one way; errors are NaN without a reference."""
+    error = torch.tensor(torch.nan) if reference is None else (picture - reference).abs()
+    steps = column_steps(picture, 1)[0]
+    columns, lines = row.pop("columns"), row.pop("rows")
+    worst = steps[borders(columns, factor, picture.shape[-1])].max()
     return {
         **row,
         "budget_gb": way.memory_gb,
+        "tile": None if columns is None else [lines.tile, columns.tile],
+        "of": None if columns is None else [lines.length, columns.length],
         "mean_error": error.mean().item(),
         "max_error": error.max().item(),
         "seam_over_p95": (steps[-1] / steps.quantile(0.95)).item(),
@@ -185,18 +193,24 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--size", default="2048x1024", help="width x height in pixels")
     parser.add_argument("--budget-gb", type=float, nargs="*", default=[])
+    parser.add_argument("--tiles-only", action="store_true", help="tiles within each --budget-gb, and nothing else")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     width, height = (int(n) for n in args.size.split("x"))
     rows: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
-        needs = alone(prepare, args.model, height, width, args.threads, folder)
+        tiling = "tiles" if args.tiles_only else "global"
+        needs = alone(prepare, args.model, height, width, args.threads, folder, tiling)
         reference = None
-        for way in ways(needs, width // needs["factor"], args.budget_gb):
+        chosen = ways(needs, width // needs["factor"], args.budget_gb)
+        if args.tiles_only:
+            chosen = [Way(f"tiles within {budget:g} GB", "tiles", budget) for budget in args.budget_gb]
+        for way in chosen:
             row = alone(decode, args.model, way, folder, args.threads)
             picture = torch.load(Path(folder) / f"{way.name}.pt")
-            reference = picture if reference is None else reference
+            if reference is None and not args.tiles_only:
+                reference = picture
             rows[way.name] = judge(way, row, reference, picture, needs["factor"])
             print(f"{way.name}: done", flush=True)
     show(rows)
@@ -205,7 +219,7 @@ def main() -> None:
         "torch": torch.__version__,
         "threads": args.threads,
         "size": args.size,
-        "reference": next(iter(rows)),
+        "reference": None if args.tiles_only else next(iter(rows)),
         "rows": rows,
         "claims": {
             "bands equal the reference": all(
@@ -221,6 +235,8 @@ def main() -> None:
             ),
         },
     }
+    if args.tiles_only:
+        del results["claims"]["bands equal the reference"]
     for claim, holds in results["claims"].items():
         print(f"{'yes' if holds else 'NO':5}{claim}")
     if args.out:
