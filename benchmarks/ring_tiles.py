@@ -193,7 +193,9 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--size", default="2048x1024", help="width x height in pixels")
     parser.add_argument("--budget-gb", type=float, nargs="*", default=[])
-    parser.add_argument("--tiles-only", action="store_true", help="tiles within each --budget-gb, and nothing else")
+    parser.add_argument(
+        "--tiles-only", action="store_true", help="tiles within each --budget-gb, and nothing else"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

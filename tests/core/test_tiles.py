@@ -383,3 +383,16 @@ def test_tiles_as_wide_as_the_ring_are_the_ring(tiny_engine):
     z = torch.randn(1, 16, 8, 16, generator=torch.Generator().manual_seed(0))
     tiles = tiny_engine.decode(z, tiling="tiles", memory_gb=1.0).pixels
     assert torch.equal(tiles, tiny_engine.decode(z).pixels)
+
+
+def test_the_heap_is_released_after_every_part_on_a_cpu(tiny_engine, monkeypatch):
+    from panodiff_core.autoencoders import coding as module
+
+    released, told = [], []
+    monkeypatch.setattr(module, "release_heap", lambda: released.append(len(told)))
+    latents = torch.zeros(2, tiny_engine.latent_channels, 16, 32)
+    tiny_engine.decode(latents, tiling="off", on_tile=told.append)
+    assert released == [] and len(told) == 2
+    told.clear()
+    tiny_engine.decode(latents, tiling="global", on_tile=told.append)
+    assert released == list(range(len(told))) and len(told) > 2
