@@ -266,3 +266,8 @@ def test_decode_calms_the_poles_when_asked_or_configured(tiny_engine):
         assert torch.equal(tiny_engine.decode(latents, polar_filter=False).pixels, plain)
     finally:
         tiny_engine.config = usual
+
+
+def test_another_engines_condition_is_refused(tiny_engine):
+    with pytest.raises(pano.InputError, match="condition is str, another engine's: encode with this one"):
+        tiny_engine.sample("a calm sea")

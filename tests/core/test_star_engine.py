@@ -386,6 +386,8 @@ def test_bad_latents_and_conditions(engine):
     wide = TextFeatures(torch.zeros(1, 2, 24), torch.zeros(1, 24), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(pano.InputError, match="the text is 24 wide and the model was trained with 56"):
         engine.sample(StarCondition(wide, wide))
+    with pytest.raises(pano.InputError, match="condition is TextFeatures, another engine's"):
+        engine.sample(wide)
     with pytest.raises(pano.InputError, match="1 scenes have 6 faces, got 1 texts"):
         StarCondition(wide, wide, wide)
 

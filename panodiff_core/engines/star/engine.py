@@ -169,6 +169,10 @@ class STAREngine:
         check_count("seed", seed, 0, 2**64 - 1)
         check_count("batch_size", batch_size, 1, 4096)
         group = len(FACES) if faces else 1
+        if not isinstance(condition, StarCondition):
+            raise InputError(
+                f"condition is {type(condition).__name__}, another engine's: encode with this one"
+            )
         condition.check(self.config.generator)
         branches = self._branches(faces, adapter_strength)
         if condition.faces is not None and not faces:

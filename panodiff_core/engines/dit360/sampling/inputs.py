@@ -22,6 +22,8 @@ def check_condition(condition: TextCondition, cfg: float, config: Any) -> None:
 
     Warns when a negative is there for nothing. `config` is the transformer's.
     """
+    if not isinstance(condition, TextCondition):
+        raise InputError(f"condition is {type(condition).__name__}, another engine's: encode with this one")
     widths = condition.text.shape[-1], condition.pooled.shape[-1]
     wanted = config.joint_attention_dim, config.pooled_projection_dim
     if widths != wanted:
