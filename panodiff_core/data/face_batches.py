@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ PITCHES = (0.0, 0.0, 0.0, 0.0, 90.0, -90.0)
 """Where the faces F R B L U D look."""
 
 
-class _FaceBatches(Dataset):
+class _FaceBatches(Dataset, ABC):
     """Batch i depends on (seed, i) alone: {"pixels": [B, 3, size, size] in 0..1}; half of the faces are mirrored."""
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
@@ -37,8 +39,9 @@ class _FaceBatches(Dataset):
     def _mirrored(face: Tensor, rng: np.random.Generator) -> Tensor:
         return face.flip(-1) if rng.random() < 0.5 else face
 
+    @abstractmethod
     def _face(self, rng: np.random.Generator) -> Tensor:
-        raise NotImplementedError
+        """One face [3, size, size]."""
 
 
 class SceneFaces(_FaceBatches):

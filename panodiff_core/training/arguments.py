@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..data.worlds import ATTRIBUTES
+from ..runtime.errors import InputError
 from .config import PRECISIONS, SCHEDULES, LoopConfig
 
 
@@ -52,3 +54,19 @@ def add_loop_arguments(parser: argparse.ArgumentParser, defaults: dict[str, Any]
 def loop_config(args: argparse.Namespace) -> LoopConfig:
     """LoopConfig of parsed options. Raises InputError for values that make no sense."""
     return LoopConfig(**{name: getattr(args, name) for name in LoopConfig.__dataclass_fields__})
+
+
+def attribute_shares(values: list[str]) -> dict[str, float]:
+    """NAME=SHARE of each attribute. Raises InputError for another name, or a share outside 0..1."""
+    shares: dict[str, float] = {}
+    for value in values:
+        name, _, share = value.partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = -1.0
+        if name not in ATTRIBUTES or not 0.0 <= shares[name] <= 1.0:
+            raise InputError(
+                f"--name-often takes NAME=SHARE with a share of 0 to 1 and a name of {', '.join(ATTRIBUTES)}, got {value!r}"
+            )
+    return shares

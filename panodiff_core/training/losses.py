@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .discriminator import PatchDiscriminator
+
 
 def laplacian_bands(pictures: Tensor, levels: int) -> list[Tensor]:
     """Band-pass pictures of [B, C, H, W] from fine to coarse, each half as large as the one before.
@@ -66,3 +68,23 @@ def feature_matching_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """Mean absolute difference of a discriminator's inner maps; gradients flow into the fake ones only."""
     pairs = zip(real, fake, strict=True)
     return torch.stack([(f - r.detach()).abs().mean() for r, f in pairs]).mean()
+
+
+def adversarial_losses(
+    discriminator: PatchDiscriminator, output: Tensor, pixels: Tensor, weight: float, matching_weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Both sides of adversarial training on pictures [B, 3, H, W] in −1..1: (their weighted sum, its parts by name).
+
+    The discriminator's own loss moves only its own weights, so one backward pass serves both sides.
+    """
+    score, fake_maps = discriminator.frozen(output)
+    with torch.no_grad():
+        _, real_maps = discriminator.frozen(pixels)
+    real, fake = discriminator(pixels)[0], discriminator(output.detach())[0]
+    parts = {
+        "generator": -score.float().mean(),
+        "matching": feature_matching_loss(real_maps, fake_maps).float(),
+        "discriminator": hinge_discriminator_loss(real.float(), fake.float()),
+    }
+    total = weight * parts["generator"] + matching_weight * parts["matching"] + parts["discriminator"]
+    return total, parts

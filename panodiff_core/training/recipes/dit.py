@@ -18,11 +18,11 @@ from ...autoencoders.ring import decode, to_pixels
 from ...data.captioned_latents import CaptionedLatents
 from ...data.captions import token_ids
 from ...data.latents import LatentCache, fingerprint
-from ...data.worlds import ATTRIBUTES
 from ...engines.dit360.model import velocity
 from ...engines.dit360.training import FlowModule, FlowTraining, new_transformer
 from ...runtime.errors import InputError
 from ...schedulers.true_cfg import CFGFlowMatchScheduler
+from ..arguments import attribute_shares
 from ..card import RunFacts, model_card
 from ..model_folder import finish_folder, load_text, load_vae, save_half
 from ..optimizers import matrices_and_rest
@@ -283,20 +283,5 @@ def build(args: argparse.Namespace) -> DitRecipe:
         args.batch_size,
         args.seed,
         repeat_rooms=args.repeat_rooms,
-        name_often=_shares(args.name_often),
+        name_often=attribute_shares(args.name_often),
     )
-
-
-def _shares(values: list[str]) -> dict[str, float]:
-    shares: dict[str, float] = {}
-    for value in values:
-        name, _, share = value.partition("=")
-        try:
-            shares[name] = float(share)
-        except ValueError:
-            shares[name] = -1.0
-        if name not in ATTRIBUTES or not 0.0 <= shares[name] <= 1.0:
-            raise InputError(
-                f"--name-often takes NAME=SHARE with a share of 0 to 1 and a name of {', '.join(ATTRIBUTES)}, got {value!r}"
-            )
-    return shares

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ...data.worlds import ATTRIBUTES
 from ...runtime.errors import InputError
+from ..arguments import attribute_shares
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
@@ -45,19 +45,3 @@ def token_options(args: argparse.Namespace) -> dict[str, Any]:
         "repeat_rooms": args.repeat_rooms,
         "name_often": attribute_shares(args.name_often),
     }
-
-
-def attribute_shares(values: list[str]) -> dict[str, float]:
-    """NAME=SHARE of each attribute. Raises InputError for another name, or a share outside 0..1."""
-    shares: dict[str, float] = {}
-    for value in values:
-        name, _, share = value.partition("=")
-        try:
-            shares[name] = float(share)
-        except ValueError:
-            shares[name] = -1.0
-        if name not in ATTRIBUTES or not 0.0 <= shares[name] <= 1.0:
-            raise InputError(
-                f"--name-often takes NAME=SHARE with a share of 0 to 1 and a name of {', '.join(ATTRIBUTES)}, got {value!r}"
-            )
-    return shares

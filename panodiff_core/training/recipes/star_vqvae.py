@@ -20,7 +20,7 @@ from ...engines.star.training.codebook import CodebookKeeper, RestartPlan, new_v
 from ...runtime.errors import InputError
 from ..card import RunFacts
 from ..discriminator import PatchDiscriminator
-from ..losses import colour_loss, feature_matching_loss, hinge_discriminator_loss, pyramid_loss
+from ..losses import adversarial_losses, colour_loss, pyramid_loss
 from ..optimizers import matrices_and_rest
 from ..pictures import picture_grid
 from ..star_folder import write_vqvae
@@ -93,25 +93,12 @@ class VQVAEModule(nn.Module):
             + plan.codebook_weight * quantized.loss
         )
         if self.discriminator is not None and progress >= plan.adversarial_from:
-            loss = loss + self._adversarial(output, pixels, parts)
+            more, adversarial = adversarial_losses(
+                self.discriminator, output, pixels, plan.adversarial_weight, plan.matching_weight
+            )
+            loss, parts = loss + more, {**parts, **adversarial}
         usage = self.keeper.count(vqvae.quantize, quantized.indices)
         return {"loss": loss, **parts, **usage, "restarted": restarted}
-
-    def _adversarial(self, output: Tensor, pixels: Tensor, parts: dict[str, Tensor]) -> Tensor:
-        plan = self.plan
-        score, fake_maps = self.discriminator.frozen(output)
-        with torch.no_grad():
-            _, real_maps = self.discriminator.frozen(pixels)
-        parts["generator"] = -score.float().mean()
-        parts["matching"] = feature_matching_loss(real_maps, fake_maps).float()
-        real, fake = self.discriminator(pixels)[0], self.discriminator(output.detach())[0]
-        parts["discriminator"] = hinge_discriminator_loss(real.float(), fake.float())
-        # The discriminator's own loss moves only its own weights, so one backward pass serves both sides.
-        return (
-            plan.adversarial_weight * parts["generator"]
-            + plan.matching_weight * parts["matching"]
-            + parts["discriminator"]
-        )
 
 
 class VQVAERecipe:

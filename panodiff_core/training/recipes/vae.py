@@ -19,9 +19,8 @@ from ...data.panoramas import PanoramaCache
 from ..card import RunFacts
 from ..discriminator import PatchDiscriminator
 from ..losses import (
+    adversarial_losses,
     colour_loss,
-    feature_matching_loss,
-    hinge_discriminator_loss,
     kl_to_unit_normal,
     pyramid_loss,
 )
@@ -95,7 +94,10 @@ class VaeModule(nn.Module):
         )
         parts = {"pixel": pixel, "band": band, "texture": texture, "colour": colour, "kl": kl}
         if self.discriminator is not None and progress >= config.adversarial_from:
-            loss = loss + self._adversarial(output, pixels, parts)
+            more, adversarial = adversarial_losses(
+                self.discriminator, output, pixels, config.adversarial_weight, config.matching_weight
+            )
+            loss, parts = loss + more, {**parts, **adversarial}
         return {"loss": loss, **parts}
 
     def _latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,22 +110,6 @@ class VaeModule(nn.Module):
         strength = self.config.latent_noise / self.vae.config.scaling_factor
         level = strength * torch.rand(len(mean), 1, 1, 1, device=mean.device)
         return mean + level * torch.randn_like(mean), mean.new_zeros(())
-
-    def _adversarial(self, output: Tensor, pixels: Tensor, parts: dict[str, Tensor]) -> Tensor:
-        config = self.config
-        score, fake_maps = self.discriminator.frozen(output)
-        with torch.no_grad():
-            _, real_maps = self.discriminator.frozen(pixels)
-        parts["generator"] = -score.float().mean()
-        parts["matching"] = feature_matching_loss(real_maps, fake_maps).float()
-        real, fake = self.discriminator(pixels)[0], self.discriminator(output.detach())[0]
-        parts["discriminator"] = hinge_discriminator_loss(real.float(), fake.float())
-        # The discriminator's own loss moves only its own weights, so one backward pass serves both sides.
-        return (
-            config.adversarial_weight * parts["generator"]
-            + config.matching_weight * parts["matching"]
-            + parts["discriminator"]
-        )
 
 
 def new_vae(config: VaeConfig) -> nn.Module:

@@ -91,8 +91,8 @@ def upscale(
     if plan.columns.whole:
         check_padding(choice.padding, shape[3] // PATCH)
     check_count("seed", seed, 0, 2**64 - 1)
-    _check_batch(condition, noise, shape)
     check_condition(condition, choice.cfg, engine.transformer.config)
+    _check_batch(condition, noise, shape)
     noise = choose_noise(shape, seed, noise)
     # Read with the noise in the picture's place: a bad strength is refused before anything is decoded.
     begin = read_source(noise, strength, None, noise.shape, choice.steps)

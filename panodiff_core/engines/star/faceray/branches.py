@@ -64,6 +64,23 @@ class FaceRayBranches:
         return sampler_layout(sides[0], rule, device)
 
 
+class WithAdapters:
+    """What a network of STAR gains with adapters; stands before its class. Needs `faceray` and `scales`."""
+
+    faceray: FaceRayConfig
+    scales: Scales
+
+    def branches(self, strength: float = 1.0) -> FaceRayBranches:
+        """The adapters for a call, times `strength`."""
+        return FaceRayBranches(self.faceray, self.scales, strength)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Fresh weights: STAR's, and adapters that add nothing."""
+        super().reset_parameters(generator)
+        reset_adapters(self, generator)
+
+
 def seam_rule(config: FaceRayConfig) -> SeamRule:
     """Which tokens touch a seam by the adapters' settings."""
     return SeamRule(config.strip_w, config.k, config.depth_matched)

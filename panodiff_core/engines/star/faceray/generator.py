@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ....layers.attention import Attention
@@ -14,10 +13,10 @@ from ..blocks import Branches
 from ..config import FaceRayConfig, STARConfig
 from ..generator import STARGenerator
 from ..span import Span
-from .branches import FaceRayBranches, add_adapters, reset_adapters
+from .branches import WithAdapters, add_adapters
 
 
-class FaceRayGenerator(STARGenerator):
+class FaceRayGenerator(WithAdapters, STARGenerator):
     """STAR's generator with an adapter in every block (`blocks.{i}.faceray_adapter.*` in the state dict).
 
     Rows are always cubes: six consecutive ones, F R B L U D. With fresh adapters it computes what STAR computes, bit
@@ -35,16 +34,6 @@ class FaceRayGenerator(STARGenerator):
         super().__init__(config, attention=attention, operations=operations)
         self.faceray = faceray
         add_adapters(self.blocks, config.width, faceray, operations)
-
-    def branches(self, strength: float = 1.0) -> FaceRayBranches:
-        """The adapters for a call, times `strength`."""
-        return FaceRayBranches(self.faceray, self.scales, strength)
-
-    @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Fresh weights: STAR's, and adapters that add nothing."""
-        super().reset_parameters(generator)
-        reset_adapters(self, generator)
 
     def run(
         self,

@@ -17,12 +17,12 @@ from ....runtime.errors import InputError
 from ..blocks import Branches
 from ..config import FaceRayConfig, STARConfig
 from ..masked_sampler import MaskedSampler, draw_keep
-from .branches import FaceRayBranches, add_adapters, reset_adapters
+from .branches import WithAdapters, add_adapters
 
 FACES = 6
 
 
-class FaceRaySampler(MaskedSampler):
+class FaceRaySampler(WithAdapters, MaskedSampler):
     """STAR's masked sampler with an adapter in every block (`feat_extract_blocks.{i}.faceray_adapter.*`).
 
     Rows are always cubes. Where no `branches` are given the adapters work at full strength. Raises InputError for a
@@ -45,16 +45,6 @@ class FaceRaySampler(MaskedSampler):
         super().__init__(config, attention=attention, operations=operations)
         self.faceray = faceray
         add_adapters(self.feat_extract_blocks, config.width, faceray, operations)
-
-    def branches(self, strength: float = 1.0) -> FaceRayBranches:
-        """The adapters for a call, times `strength`."""
-        return FaceRayBranches(self.faceray, self.scales, strength)
-
-    @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Fresh weights: STAR's, and adapters that add nothing."""
-        super().reset_parameters(generator)
-        reset_adapters(self, generator)
 
     def features(
         self,
