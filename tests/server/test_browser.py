@@ -182,6 +182,21 @@ def agrees_with_core(page, server, viewer) -> bool:
     return bool((shown - expected).abs().mean() < 0.04 and torch.corrcoef(both)[0, 1] > 0.97)
 
 
+def test_shipped_model_runs_as_the_template_stands(page, server) -> None:
+    page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{FIRST.name}")
+    page.evaluate(SHOW_ALL)
+    run(page)
+    page.wait_for_selector(".pd360-has-picture", state="attached", timeout=WAIT_MS)
+    assert not page.evaluate("window.seen.errors")
+
+    def view_is_right() -> bool:
+        """The viewer shows what the core takes out of the same file."""
+        return agrees_with_core(page, server, page.locator(".pd360"))
+
+    wait_until(page, view_is_right)
+    photograph(page, "shipped")
+
+
 def test_second_run_is_cached_and_still_shows(page) -> None:
     page.evaluate(USE_TINY, [TINY, UNKNOWN_WORDS[page.name]])
     run(page)

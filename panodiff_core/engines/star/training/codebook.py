@@ -19,11 +19,14 @@ class RestartPlan:
     """When codes begin anew. Uses are averaged over steps with the decay `memory`; every `every` steps, codes used less
     than `below` of an even share are put where latents are. From progress `until` on, none are: the moving average of
     the weights needs codes that stay.
+
+    The memory is short: in the first steps latents move faster than codes. Our small autoencoder, 200 steps old, had a
+    perplexity of 1 % of its codes with 20, 0.03 and 0.99, and of 47 % with these.
     """
 
-    every: int = 20
-    below: float = 0.03
-    memory: float = 0.99
+    every: int = 10
+    below: float = 0.1
+    memory: float = 0.95
     until: float = 0.7
 
 
