@@ -24,6 +24,7 @@ from panodiff_core.engines.star.text import TextFeatures
 from panodiff_core.engines.star.verification import generator as golden
 from panodiff_core.engines.star.vqvae.quantizer import Quantizer
 from panodiff_core.layers.attention import fused_attention, plain_attention, sliced_attention
+from panodiff_core.runtime.errors import InputError
 from panodiff_core.verification import measure
 from tests.core.star_vectors import Folder
 
@@ -238,6 +239,18 @@ def test_cached_inference_is_teacher_forcing(group, mode, quantizer):
     if mode == "per_row":
         other = module.features(quantizer.teacher_input(indices), empty.repeat(2))
         assert torch.allclose(cached[:, 1].flatten(0, 1), other, atol=2e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_coarse_scales_alone_are_what_they_are_among_all(quantizer, count):
+    module, text = build(), some_text(2)
+    lengths = module.scales.lengths
+    codes = [torch.randint(len(quantizer.embedding.weight), (2, n)) for n in lengths]
+    whole, end = module(quantizer.teacher_input(codes), text)[0], sum(lengths[:count])
+    part, _ = module(quantizer.teacher_input(codes[: count - 1]), text, scales=count)
+    assert part.shape[1] == end and torch.allclose(part, whole[:, :end], atol=1e-5)
+    with pytest.raises(InputError, match="1 to 4 scales"):
+        module(quantizer.teacher_input(codes), text, scales=5)
 
 
 def test_guidance_grows_from_nothing_to_cfg(quantizer, generator):

@@ -37,7 +37,7 @@ from panodiff_core.engines.star.training.codebook import (
     searched_vectors,
 )
 from panodiff_core.engines.star.training.cubes import FaceRayTraining
-from panodiff_core.engines.star.training.single import code_losses, teacher_input
+from panodiff_core.engines.star.training.single import CoarseFirst, code_losses, teacher_input
 from panodiff_core.engines.star.training.text import TowerConfig
 from panodiff_core.runtime.errors import CheckpointError, InputError
 from panodiff_core.training.arguments import add_loop_arguments
@@ -356,6 +356,22 @@ def test_star_exports_a_folder_that_loads_with_its_tower(star, vqvae):
 
 def test_star_resumes_exactly(tmp_path, tokens, vqvae):
     assert_resume_is_exact(lambda: star_recipe(tokens, vqvae, batch_size=2), tmp_path, stop_after=2, steps=4)
+
+
+@torch.no_grad()
+def test_star_is_taught_the_coarse_scales_first(tokens, vqvae):
+    recipe = star_recipe(
+        tokens, vqvae, batch_size=2, plan=STARTraining(coarse=CoarseFirst(0.5, 2), dropout=0.0)
+    )
+    module, batch = recipe.module().train(False), recipe.batches()[0]
+    coarse, whole = module(batch, 0.49), module(batch, 0.5)
+    codes = batch["codes"]
+    taught = teacher_input(module.quantizer(codes.device), codes)
+    logits, _ = module.generator(taught, module.tower.encode(batch["captions"], codes.device))
+    each = torch.nn.functional.cross_entropy(logits.mT, codes, reduction="none")
+    reading = recipe.plan.reading_weight * whole["reading"]
+    assert float(whole["loss"]) == pytest.approx(float(each.mean() + reading), abs=1e-5)
+    assert float(coarse["loss"]) == pytest.approx(float(each[:, :5].mean() + reading), abs=1e-5)
 
 
 def test_losses_are_means_over_all_tokens_of_all_scales():

@@ -108,41 +108,56 @@ class STARGenerator(nn.Module):
         """Logits [R, N, V], float32, of features [R, N, C]."""
         return self.head_output(self.head_input(features))
 
-    def features(self, teacher: Tensor, text: TextFeatures, *, branches: Branches | None = None) -> Tensor:
+    def features(
+        self,
+        teacher: Tensor,
+        text: TextFeatures,
+        *,
+        branches: Branches | None = None,
+        scales: int | None = None,
+    ) -> Tensor:
         """Features [R, L, C] of all tokens, taught: scale s sees the true codes of the coarser scales.
 
         `teacher` [R, L−1, Cv]: the accumulated latents as each scale but the first sees them
-        (`Quantizer.teacher_input`). `text` has P rows that divide R: each is for R/P consecutive rows. With
+        (`Quantizer.teacher_input`). With `scales` only so many of the first are computed; L is then their tokens. `text` has P rows that divide R: each is for R/P consecutive rows. With
         cross-attention "row0" all get the answer of the first row, as the reference trains; otherwise each its own.
         Raises InputError where sizes do not fit.
         """
-        self._check(teacher, text)
+        count = len(self.scales) if scales is None else scales
+        self._check(teacher, text, count)
         rows, repeats = len(teacher), len(teacher) // len(text)
         start = self.start(text.pooled.to(teacher.dtype)).repeat_interleave(repeats, dim=0)
-        finer = range(1, len(self.scales))
+        finer = range(1, count)
         # In the teacher's precision: autocast would keep the whole residual stream in 16 bits.
         x = torch.cat([start, self.embed(teacher, finer)], dim=1).to(teacher.dtype)
         text = text.to(x.device, teacher.dtype)
         one = self.config.cross_attention == "row0" and rows > 1
         texts = self.text_keys(text[:1], rows, 1) if one else self.text_keys(text)
-        causal = BlockCausal(self.scales.lengths, self.attention)
-        return self.run(x, Span(tuple(range(len(self.scales)))), repeat(causal), texts, branches)
+        causal = BlockCausal(self.scales.lengths[:count], self.attention)
+        return self.run(x, Span(tuple(range(count))), repeat(causal), texts, branches)
 
     def forward(
-        self, teacher: Tensor, text: TextFeatures, *, branches: Branches | None = None
+        self,
+        teacher: Tensor,
+        text: TextFeatures,
+        *,
+        branches: Branches | None = None,
+        scales: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(logits [R, L, V] float32, features [R, L, C]): token i of a scale predicts the code at its own place; see
         `features`.
         """
-        features = self.features(teacher, text, branches=branches)
+        features = self.features(teacher, text, branches=branches, scales=scales)
         return self.head(features), features
 
-    def _check(self, teacher: Tensor, text: TextFeatures) -> None:
-        expected = (self.scales.total - 1, self.config.latent_channels)
+    def _check(self, teacher: Tensor, text: TextFeatures, scales: int) -> None:
+        if not 1 <= scales <= len(self.scales):
+            raise InputError(f"this model has 1 to {len(self.scales)} scales, asked for {scales}")
+        expected = (sum(self.scales.lengths[:scales]) - 1, self.config.latent_channels)
         if teacher.ndim != 3 or teacher.shape[1:] != expected:
             raise InputError(
                 f"the teacher's latents must be [R, {expected[0]}, {expected[1]}] for scales "
-                f"{list(self.scales.sides)}, got {list(teacher.shape)}"
+                f"{list(self.scales.sides[:scales])}, got {list(teacher.shape)}"
             )
         check_text(text, self.config)
         if len(teacher) % len(text):

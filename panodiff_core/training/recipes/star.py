@@ -21,7 +21,7 @@ from ...engines.star.generator import STARGenerator
 from ...engines.star.inference import generate
 from ...engines.star.options import GenerationOptions
 from ...engines.star.text import TextTower
-from ...engines.star.training.single import STARModule
+from ...engines.star.training.single import CoarseFirst, STARModule
 from ...engines.star.training.text import TowerConfig, new_text_tower
 from ...engines.star.vqvae import VQVAE
 from ...runtime.errors import InputError
@@ -66,6 +66,7 @@ class STARTraining:
     plain: float = 0.25
     repeat_rooms: int = 1
     name_often: Mapping[str, float] = field(default_factory=dict)
+    coarse: CoarseFirst = field(default_factory=CoarseFirst)
 
 
 class STARRecipe:
@@ -106,7 +107,8 @@ class STARRecipe:
             *(sum(p.numel() for p in each.parameters()) / 1e6 for each in (generator, tower.model)),
         )
         classes, plan = reading_classes(), self.plan
-        return STARModule(generator, tower, self.vqvae.quantize, classes, plan.reading_weight)
+        quantizer = self.vqvae.quantize
+        return STARModule(generator, tower, quantizer, classes, plan.reading_weight, plan.coarse)
 
     def batches(self) -> Dataset:
         plan = self.plan
@@ -179,6 +181,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain", type=float, default=plan.plain, help="share of captions without the face's direction"
     )
+    parser.add_argument(
+        "--coarse-until",
+        type=float,
+        default=plan.coarse.until,
+        help="progress 0..1 until which only the coarse scales are taught, at a fraction of the work",
+    )
+    parser.add_argument(
+        "--coarse-scales",
+        type=int,
+        default=plan.coarse.scales,
+        help=f"how many (default {plan.coarse.scales})",
+    )
     add_token_options(parser)
 
 
@@ -186,8 +200,14 @@ def build(args: argparse.Namespace) -> STARRecipe:
     """The recipe that the command line describes."""
     if not 0.0 <= args.reading_weight < float("inf"):
         raise InputError(f"--reading-weight must be at least 0, got {args.reading_weight}")
+    if not 0.0 <= args.coarse_until <= 1.0:
+        raise InputError(f"--coarse-until is a progress from 0 to 1, got {args.coarse_until}")
     config = SMALL_STAR.changed(depth=args.depth, width=args.width, heads=args.heads)
     tower = TowerConfig(width=args.text_width, layers=args.text_layers)
-    plan = STARTraining(reading_weight=args.reading_weight, plain=args.plain, **token_options(args))
     tokens, vqvae = CubeTokens(args.tokens), read_vqvae(args.vqvae)
+    if not 2 <= args.coarse_scales <= len(tokens.patch_nums):
+        raise InputError(f"--coarse-scales must be 2 to {len(tokens.patch_nums)}, got {args.coarse_scales}")
+    coarse = CoarseFirst(args.coarse_until, args.coarse_scales)
+    weights = {"reading_weight": args.reading_weight, "plain": args.plain}
+    plan = STARTraining(**weights, coarse=coarse, **token_options(args))
     return STARRecipe(config, tower, plan, tokens, vqvae, args.batch_size, args.seed, args.optimizer)

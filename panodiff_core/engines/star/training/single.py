@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,20 @@ from ..vqvae import Quantizer
 
 UNKNOWN = -100
 """Class of what a caption's reading is not asked for."""
+
+
+@dataclass(frozen=True)
+class CoarseFirst:
+    """Until the progress `until` (0..1) only the first `scales` scales are taught: layout and text are learnt there, at a
+    fraction of the work. 0 teaches all from the start.
+    """
+
+    until: float = 0.0
+    scales: int = 6
+
+    def count(self, progress: float) -> int | None:
+        """How many scales to teach at `progress`; None for all."""
+        return self.scales if progress < self.until else None
 
 
 class STARModule(nn.Module):
@@ -34,11 +49,12 @@ class STARModule(nn.Module):
         quantizer: Quantizer,
         classes: Sequence[int] = (),
         reading_weight: float = 0.0,
+        coarse: CoarseFirst = CoarseFirst(),
     ) -> None:
         super().__init__()
         self.generator, self.text = generator, tower.model
         self.reading = nn.Linear(tower.width, sum(classes)) if reading_weight else None
-        self.classes, self.reading_weight = tuple(classes), reading_weight
+        self.classes, self.reading_weight, self.coarse = tuple(classes), reading_weight, coarse
         self.tower = tower  # no module: the model in it is `text`
         generator.attention = plain_attention
         quantizer.requires_grad_(False).train(False)
@@ -47,8 +63,11 @@ class STARModule(nn.Module):
     def forward(self, batch: Mapping[str, Any], progress: float) -> dict[str, Tensor]:
         codes = batch["codes"]
         text = self.tower.encode(batch["captions"], codes.device)
-        logits, _ = self.generator(teacher_input(self.quantizer(codes.device), codes), text)
-        parts = code_losses(logits, codes, self.generator.scales)
+        scales, count = self.generator.scales, self.coarse.count(progress)
+        codes = codes[:, : sum(scales.lengths[:count])]
+        taught = teacher_input(self.quantizer(codes.device), codes, count)
+        logits, _ = self.generator(taught, text, scales=count)
+        parts = code_losses(logits, codes, scales)
         if self.reading is not None:
             parts["reading"] = self._read(text.pooled, batch["targets"])
             parts["loss"] = parts["loss"] + self.reading_weight * parts["reading"]
@@ -65,9 +84,12 @@ class STARModule(nn.Module):
         return sum(F.cross_entropy(x, t, ignore_index=UNKNOWN, reduction="sum") for x, t in pairs) / known
 
 
-def teacher_input(quantizer: Quantizer, codes: Tensor) -> Tensor:
-    """What the generator sees while it is taught: codes [R, L] → [R, L−1, Cv]."""
-    return quantizer.teacher_input(codes.split(quantizer.scales.lengths, dim=1))
+def teacher_input(quantizer: Quantizer, codes: Tensor, scales: int | None = None) -> Tensor:
+    """What the generator sees while it is taught the first `scales` scales (at least 2; None: all): codes [R, L] of
+    these → [R, L−1, Cv].
+    """
+    lengths = quantizer.scales.lengths[:scales]
+    return quantizer.teacher_input(codes.split(lengths, dim=1)[:-1])
 
 
 def code_losses(logits: Tensor, codes: Tensor, scales: Scales) -> dict[str, Tensor]:
