@@ -19,6 +19,8 @@ class Entry:
     `dtype` is the element type in which `read` gives it: that of the file, or float32 where the file holds blocks or
     scaled numbers. `read_rows(start, stop)` reads a range of the first axis; a scalar ignores it. `origin` names file
     and tensor in messages. `factors` are the file's own numbers in 8 bits and their scale, where it holds such a pair.
+    `finite_rows(start, stop)` says whether a range is free of NaN and infinities without keeping it in memory; None
+    where only reading tells.
     """
 
     shape: tuple[int, ...]
@@ -26,6 +28,7 @@ class Entry:
     origin: str
     read_rows: Callable[[int, int], Tensor]
     factors: tuple[Entry, Entry] | None = None
+    finite_rows: Callable[[int, int], bool] | None = None
 
     @property
     def is_float8(self) -> bool:
@@ -36,8 +39,15 @@ class Entry:
         """The whole tensor, on the CPU."""
         return self.read_rows(0, self.shape[0] if self.shape else 1)
 
+    def is_finite(self, tensor: Tensor) -> bool:
+        """Whether the file has no NaN and no infinity here; `tensor` is what `read` gave."""
+        if self.finite_rows is None:
+            return all_finite(tensor)
+        return self.finite_rows(0, self.shape[0] if self.shape else 1)
+
     def rows(self, start: int, stop: int) -> Entry:
         """A range of the first axis."""
+        finite = self.finite_rows
         factors = None
         if self.factors is not None:
             numbers, scale = self.factors
@@ -48,6 +58,7 @@ class Entry:
             self.origin,
             lambda low, high: self.read_rows(start + low, start + high),
             factors,
+            finite and (lambda low, high: finite(start + low, start + high)),
         )
 
     def squeezed(self) -> Entry:
@@ -60,6 +71,7 @@ class Entry:
             self.dtype,
             self.origin,
             lambda low, high: self.read_rows(low, high).reshape(-1, *shape[1:]),
+            finite_rows=self.finite_rows,
         )
 
     def scaled(self, scale: Entry) -> Entry:
@@ -70,6 +82,16 @@ class Entry:
             return self.read_rows(low, high).float() * factor.reshape(-1, *[1] * (len(self.shape) - 1))
 
         return Entry(self.shape, torch.float32, self.origin, read_rows, (self, scale))
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a floating-point tensor has no NaN and no infinity."""
+    if tensor.numel() == 0:
+        return True
+    if tensor.dtype.itemsize == 1:  # no reduction is written for 8-bit floats
+        tensor = tensor.to(torch.bfloat16)
+    low, high = torch.aminmax(tensor)  # one pass, nothing allocated; NaN wins in both
+    return math.isfinite(low.item()) and math.isfinite(high.item())
 
 
 def _per_row(scale: Entry) -> bool:

@@ -5,7 +5,6 @@ Everything that headers and configs can tell is checked before the first byte of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
 from ...runtime.float8 import quantised_rows, replace_linear
-from .entries import Entry
+from .entries import Entry, all_finite
 
 LISTED = 8
 
@@ -109,20 +108,12 @@ def checked(entry: Entry, dtype: torch.dtype) -> Tensor:
     tensor = entry.read()
     if not tensor.is_floating_point():
         return tensor
-    if not _finite(tensor):
+    if not entry.is_finite(tensor):
         raise CheckpointError(
             f"{entry.origin} has NaN or infinite values: the file is damaged, fetch it again"
         )
     cast = tensor.to(dtype)
-    if cast is not tensor and not _finite(cast):
+    narrower = torch.finfo(dtype).max < torch.finfo(tensor.dtype).max
+    if narrower and not all_finite(cast):
         raise CheckpointError(f"{entry.origin} overflows {dtype}: load with dtype bfloat16 or float32")
     return cast
-
-
-def _finite(tensor: Tensor) -> bool:
-    if tensor.numel() == 0:
-        return True
-    if tensor.dtype.itemsize == 1:  # no reduction is written for 8-bit floats
-        tensor = tensor.to(torch.bfloat16)
-    low, high = torch.aminmax(tensor)  # one pass, nothing allocated; NaN wins in both
-    return math.isfinite(low.item()) and math.isfinite(high.item())

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...runtime.errors import CheckpointError
 from ..json_file import read_json
 from .entries import Entry
+from .glance import CAN_FILL, Glance
 
 PICKLES = ("*.bin", "*.pt", "*.ckpt", "*.pth")
 DTYPES = {
@@ -86,17 +87,18 @@ def open_safetensors(files: list[Path]) -> tuple[dict[str, Entry], dict[str, str
     metadata: dict[str, str] = {}
     for file in files:
         handle = open_file(file)
+        glance = Glance(file) if CAN_FILL else None
         metadata.update(handle.metadata() or {})
         for name in handle.keys():  # noqa: SIM118 - not a dict
             if name in entries:
                 raise CheckpointError(
                     f"{file} gives {name!r} a second time: remove the file that is left over"
                 )
-            entries[name] = _entry(file, handle, name)
+            entries[name] = _entry(file, handle, name, glance)
     return entries, metadata
 
 
-def _entry(file: Path, handle: Any, name: str) -> Entry:
+def _entry(file: Path, handle: Any, name: str, glance: Glance | None) -> Entry:
     view = handle.get_slice(name)
     shape, kind = tuple(view.get_shape()), view.get_dtype()
     if kind not in DTYPES:
@@ -106,4 +108,6 @@ def _entry(file: Path, handle: Any, name: str) -> Entry:
         whole = not shape or (low, high) == (0, shape[0])
         return handle.get_tensor(name) if whole else handle.get_slice(name)[low:high]
 
-    return Entry(shape, DTYPES[kind], f"{file}: tensor {name!r}", read_rows)
+    dtype = DTYPES[kind]
+    finite_rows = glance.finite(name, shape, dtype) if glance and dtype.is_floating_point else None
+    return Entry(shape, dtype, f"{file}: tensor {name!r}", read_rows, finite_rows=finite_rows)
