@@ -18,8 +18,9 @@ from .ring import DISTANCES, MIN_WIDTH, column_steps, row_profile, seam_ratio, w
 if TYPE_CHECKING:
     from ..pictures import CubeFaces, Panorama, Sequence, Views
 
-# Where the words of the summary change. A true picture scatters around 1 (one column against all others).
-_CUT, _BLUR = 1.6, 0.5
+# Where the words of the summary change. A true picture scatters around 1, as one column does against all others: only a
+# seam that stands out among the columns, too, is a cut.
+_CUT, _CUT_RANK, _BLUR = 1.6, 0.95, 0.5
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SeamReport:
         """A few lines of plain text, as shown on a node and by the command line."""
         ratios = ", ".join(f"{getattr(self, f'ratio_{d}'):.2f} at {d} px" for d in DISTANCES)
         count = len(self.per_picture["ratio_1"])
-        lines = [f"Seam ratio {ratios} (1 is ideal): {_verdict(self.ratio_1)}."]
+        lines = [f"Seam ratio {ratios} (1 is the average inside): {_verdict(self.ratio_1, self.wrap_rank)}."]
         if count > 1:
             lines[0] = f"{count} pictures, mean figures. " + lines[0]
         if self.edges:
@@ -88,12 +89,13 @@ def _plain_list(values: Tensor) -> list[float | None]:
     return [_plain(value) for value in values.tolist()]
 
 
-def _verdict(ratio: float) -> str:
+def _verdict(ratio: float, rank: float | None) -> str:
     if ratio > _CUT:
-        return "a step shows at the seam"
+        busy = rank is not None and rank <= _CUT_RANK
+        return "a busy place, but no cut: other columns step as far" if busy else "a step shows at the seam"
     if ratio < _BLUR:
         return "the seam is smoother than the rest"
-    return "like any other column"
+    return "no step shows at the seam"
 
 
 def seam_report(picture: Panorama | CubeFaces | Views | Sequence | Tensor) -> SeamReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,12 @@ computer without a GPU. It shows what the code does, not what FLUX can.
 - It was trained at {width}×{height}; other sizes are outside of what it has seen.
 - It can miss what a prompt asks for: `python -m panodiff_core evaluate` measures how often.
 - Fine detail is soft, and poles and far parts can be less coherent than the scene around the horizon.
+
+## Words
+
+{known}
+
+Punctuation has tokens of its own.
 
 ## Sizes
 
@@ -87,12 +94,14 @@ def model_card(
     the recipe's own options; those of the loop come from `run`. Paths are left out, except the name of what `--init`
     pointed at.
     """
+    from ..data.worlds import vocabulary
     from ..data.worlds.attributes import HELD_OUT_ONE_IN
 
     counts = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts.items()}
     sizes = [f"- {name}: {count:.2f} M parameters" for name, count in counts.items()]
     return _CARD.format(
         words=words,
+        known=textwrap.fill(" ".join(vocabulary()), 118),
         height=height,
         width=2 * height,
         sizes="\n".join([*sizes, f"- all together: {sum(counts.values()):.2f} M parameters"]),

@@ -94,6 +94,14 @@ def test_a_cut_is_far_above_one_and_an_outlier(rings):
     assert "a step shows" in report.summary()
 
 
+def test_a_busy_column_among_busy_columns_is_no_cut():
+    picture = torch.full((1, 3, 16, 200), 0.5)
+    picture[..., ::8] = 0.9  # 25 bright lines; one stands at the seam
+    report = seam_report(picture)
+    assert report.ratio_1 > 1.6 and report.wrap_rank < 0.95
+    assert "no cut" in report.summary() and "shows" not in report.summary()
+
+
 def test_a_blurred_seam_is_far_below_one_and_an_outlier(rings):
     report = seam_report(blurred_seam(rings))
     assert report.ratio_1 < 0.01 and report.ratio_2 < 0.6
