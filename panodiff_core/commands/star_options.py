@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..engines import ENGINES
+from ..engines.star.checkpoint import ModelConfig, find_model
 from ..engines.star.config import CROSS_ATTENTION
 from ..engines.star.masked_steps import VERSIONS
+from ..engines.star.options import GenerationOptions
 from ..engines.star.presets import PRESETS
 from ..geometry.cubemap import FACES
-from ..runtime.errors import InputError
+from ..runtime.errors import CheckpointError, InputError
 
 LOADING = ("vqvae", "text", "published")
 """Options of `add_loading_options`, as argparse calls them."""
@@ -43,9 +46,8 @@ def loading_values(args: argparse.Namespace) -> dict[str, object]:
     return {"vqvae": args.vqvae, "text": args.text, "preset": args.published}
 
 
-def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """How codes are drawn, and how the cube becomes a panorama; every default is the model's own."""
-    group = parser.add_argument_group("sampling with STAR (and --cfg, where 0 is off; --height)")
+def add_drawing_options(group) -> None:
+    """How codes are drawn and how far faces see one another, for a group of options; every default is the model's own."""
     add = group.add_argument
     add(
         "--top-k",
@@ -64,6 +66,19 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how much faces learn of each other; 1: as trained, 0: nothing",
     )
+    add(
+        "--fade",
+        type=int,
+        metavar="PIXELS",
+        help="spread what jumps at an edge of the cube over so many pixels of each face (default: 0)",
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Those of `add_drawing_options`, and what faces show and where they go."""
+    group = parser.add_argument_group("sampling with STAR (and --cfg, where 0 is off; --height)")
+    add_drawing_options(group)
+    add = group.add_argument
     add("--cross-attention", choices=CROSS_ATTENTION, help="which text a row hears (default: the model's)")
     add(
         "--face-prompt",
@@ -72,18 +87,42 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         metavar="FACE=TEXT",
         help=f"a text of its own for one of {', '.join(FACES)}; {{prompt}} in it is the scene's; repeatable",
     )
-    add(
-        "--fade",
-        type=int,
-        metavar="PIXELS",
-        help="spread what jumps at an edge of the cube over so many pixels of each face (default: 0)",
-    )
     add("--faces", type=Path, metavar="DIR", help="also write the six faces there, as a scene: faces/F.png …")
 
 
 def sampling_values(args: argparse.Namespace) -> dict[str, object]:
-    """What the person set of `GenerationOptions`, by name."""
-    return {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
+    """What the person set of `GenerationOptions`, by name, as far as the command has it."""
+    return {name: getattr(args, name) for name in SAMPLING if getattr(args, name, None) is not None}
+
+
+def planned_config(args: argparse.Namespace) -> ModelConfig:
+    """What the model says about itself, without its weights; sets `args.model` where it is the small one.
+
+    Raises `CheckpointError` where there is no such model.
+    """
+    if args.model is None:
+        entry = ENGINES[args.engine]
+        if entry.small_model is None:
+            raise CheckpointError(
+                f"this version has no small model of {entry.title}: give --model {entry.files}"
+            )
+        args.model = entry.small_model
+    vqvae = None if args.vqvae is None else args.vqvae.expanduser()
+    return find_model(args.model.expanduser(), vqvae, args.published).config
+
+
+def check_drawing(config: ModelConfig, used: GenerationOptions, fade: int) -> None:
+    """Raise `InputError` for a masked sampler that the model does not have, or a fade that its faces do not hold."""
+    if used.sampler != "off" and not config.generator.sampler_blocks:
+        raise InputError(f"--sampler {used.sampler}: this model has no masked sampler; leave it out.")
+    face = face_side(config)
+    if fade and not 2 <= fade <= face // 2:
+        raise InputError(f"--fade must be 0, or from 2 to {face // 2}, half a face, got {fade}.")
+
+
+def face_side(config: ModelConfig) -> int:
+    """Pixels of a face's side."""
+    return config.generator.patch_nums[-1] * config.vqvae.downsampling
 
 
 def face_prompts(args: argparse.Namespace) -> dict[str, str] | None:

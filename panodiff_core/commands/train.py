@@ -14,6 +14,8 @@ from ..training.recipes import (
     round_trips,
     star,
     star_faceray,
+    star_reader,
+    star_round_trips,
     star_sampler,
     star_tokens,
     star_vqvae,
@@ -24,8 +26,8 @@ from ..training.recipes import (
 
 log = logging.getLogger(__name__)
 
-PREPARATIONS = (worlds_cache, cubemap_scenes, round_trips, dit_latents, star_tokens)
-RECIPES = (vae, text, dit, reader, star_vqvae, star, star_faceray, star_sampler)
+PREPARATIONS = (worlds_cache, cubemap_scenes, round_trips, dit_latents, star_tokens, star_round_trips)
+RECIPES = (vae, text, dit, reader, star_vqvae, star, star_faceray, star_sampler, star_reader)
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:

@@ -16,7 +16,15 @@ from ..geometry.cubemap import FACES
 from ..io.atomic import write_text
 from ..io.images import load_image, to_bytes_image
 from ..runtime.errors import InputError
-from .cubemap_scenes import FACES_FOLDER, PROMPT, PROMPTS_FILE, SOURCE, picture_size, read_prompts
+from .cubemap_scenes import (
+    FACES_FOLDER,
+    PROMPT,
+    PROMPTS_FILE,
+    SOURCE,
+    CubemapScenes,
+    picture_size,
+    read_prompts,
+)
 from .cubemap_worlds import render_faces
 from .folders import make_folder, staged
 from .worlds import caption, sample_scene
@@ -98,6 +106,30 @@ def write_panorama_scenes(
             yield SourceScene(faces, _prompt_beside(file), f"{file.name} {size}")
 
     _write(root, missing, scenes(), len(files), on_scene)
+
+
+def write_round_trips(
+    root: Path,
+    scenes: CubemapScenes,
+    trip: Callable[[Tensor], Tensor],
+    count: int,
+    on_scene: Callable[[int, int], None] | None = None,
+) -> None:
+    """Make `root` hold the first `count` scenes of `scenes` as an autoencoder gives them back.
+
+    `trip` takes faces [6, 3, S, S] in 0..1 and gives as many. See `write_world_scenes` for continuing.
+    """
+    count = min(check_size("count", count), len(scenes))
+    before = [read_prompts(scenes.root / scene).get(SOURCE, scene) for scene in scenes.scene_ids[:count]]
+    sources = [f"{source} round trip" for source in before]
+    missing = _missing(root, sources)
+
+    def made() -> Iterator[SourceScene]:
+        for index in missing:
+            item = scenes[index]
+            yield SourceScene(trip(item["faces"]), item["prompt"], sources[index])
+
+    _write(root, missing, made(), count, on_scene)
 
 
 class _Rendered(Dataset):

@@ -1,4 +1,4 @@
-"""Batches of panoramas with their attributes, disturbed as generated pictures are, for training a reader."""
+"""Pictures with their attributes, disturbed as generated ones are, for training readers; batches of panoramas."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .panoramas import PanoramaCache
-from .worlds import ATTRIBUTES, Scene, sample_scene
+from .worlds import ATTRIBUTES, LIGHT_WORDS, Scene, sample_scene, values_of
 
 NOT_THERE = -100
 """Class of an attribute that a scene does not have; losses leave it out."""
 
 READ = tuple(name for name in ATTRIBUTES if name != "light")
 """Attributes that are classified; the light's direction is read as an angle."""
+
+
+def options_of(place: str, name: str) -> int:
+    """Among how many values an attribute is drawn at a place; a blind guess hits one in so many."""
+    if name == "place":
+        return len(ATTRIBUTES["place"])
+    return len(LIGHT_WORDS) if name == "light" else len(values_of(place, name))
 
 
 def reading_targets(scene: Scene) -> tuple[list[int], tuple[float, float, float]]:
@@ -64,14 +71,16 @@ class ReadingBatches(Dataset):
         pixels = torch.roll(pixels, turn, dims=-1)
         if rng.random() < 0.5:
             pixels, sin = pixels.flip(-1), -sin
-        return (_disturb(pixels, rng) if self.disturb else pixels), classes, (sin, cos, there)
+        return (disturbed(pixels, rng) if self.disturb else pixels), classes, (sin, cos, there)
 
 
-def _disturb(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+def disturbed(pixels: Tensor, rng: np.random.Generator, ring: bool = True) -> Tensor:
+    """A picture [3, H, W] in 0..1 with some blur (across the wrap on a `ring`), noise, contrast and colour cast."""
     if rng.random() < 0.4:
-        ring = F.pad(F.pad(pixels[None], (1, 1, 0, 0), mode="circular"), (0, 0, 1, 1), mode="replicate")
+        wide = F.pad(pixels[None], (1, 1, 0, 0), mode="circular" if ring else "replicate")
         share = float(rng.random())
-        pixels = torch.lerp(pixels, F.avg_pool2d(ring, 3, stride=1)[0], share)
+        blurred = F.avg_pool2d(F.pad(wide, (0, 0, 1, 1), mode="replicate"), 3, stride=1)[0]
+        pixels = torch.lerp(pixels, blurred, share)
     gain = 1.0 + 0.06 * torch.tensor(rng.standard_normal((3, 1, 1)), dtype=torch.float32)
     offset = 0.02 * torch.tensor(rng.standard_normal((3, 1, 1)), dtype=torch.float32)
     pixels = pixels * gain + offset

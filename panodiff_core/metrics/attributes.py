@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..io.atomic import write_bytes, write_text
-from ..runtime.errors import CheckpointError, InputError
+from ..runtime.errors import InputError
+from .reader_files import read_reader, write_reader
 from .reader_network import ReaderNetwork
 
 SIZE = (256, 512)
 LIGHT = "light"
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "dit360-reader"
-WEIGHTS, CONFIG = "reader.safetensors", "reader.json"
+TRAINING = "train dit360-reader --cache PANORAMAS --out RUN"
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,16 @@ class AttributeReader:
         return Reading(values, table, azimuth_deg)
 
 
-def fit(pixels: Tensor) -> Tensor:
-    """Pictures at the reader's size 256×512: antialiased when they are larger, bilinear when smaller."""
-    if tuple(pixels.shape[-2:]) == SIZE:
+def fit(pixels: Tensor, size: tuple[int, int] = SIZE) -> Tensor:
+    """Pictures at the reader's size: antialiased when they are larger, bilinear when smaller."""
+    if tuple(pixels.shape[-2:]) == size:
         return pixels
-    return F.interpolate(pixels, SIZE, mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def chance_corrected(accuracy: float, chance: float) -> float:
+    """(accuracy − chance) ÷ (1 − chance): 0 is a blind guess, 1 is perfect; 1 where a guess cannot miss."""
+    return (accuracy - chance) / (1.0 - chance) if chance < 1.0 else 1.0
 
 
 def direction_word(azimuth_deg: float, words: tuple[str, ...]) -> str:
@@ -111,49 +115,24 @@ def load_reader(folder: Path | None = None) -> AttributeReader:
 
     Raises CheckpointError when it is absent, unreadable, not finite or does not fit its own configuration.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = ASSET if folder is None else Path(folder)
-    for file in (folder / CONFIG, folder / WEIGHTS):
-        if not file.is_file():
-            raise CheckpointError(
-                f"the attribute reader lacks {file.name}, which belongs at {file}; train one with `python -m "
-                f"panodiff_core train dit360-reader --cache PANORAMAS --out RUN --export {folder}`"
-            )
-    try:
-        raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        config = config_from_json(raw)
-        network = ReaderNetwork(config.classes())
-        weights = {k: v.float() for k, v in load_file(folder / WEIGHTS).items()}
-        network.load_state_dict(weights)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"the attribute reader in {folder} cannot be loaded: {error}") from error
-    broken = sorted(name for name, value in weights.items() if not torch.isfinite(value).all())
-    if broken:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} has NaN or infinite values in {', '.join(broken)}: the file is damaged, train or "
-            "fetch it again"
-        )
+    network, config = read_reader(
+        folder, TRAINING, config_from_json, lambda config: ReaderNetwork(config.classes())
+    )
     return AttributeReader(network, config)
 
 
 def save_reader(network: ReaderNetwork, config: ReaderConfig, folder: Path) -> None:
     """Write reader.safetensors (bf16) and reader.json into `folder`, each whole or not at all. Raises InputError."""
-    from safetensors.torch import save
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error}. Choose another one.") from error
-    weights = {k: v.detach().to(torch.bfloat16).contiguous().cpu() for k, v in network.state_dict().items()}
-    write_bytes(folder / WEIGHTS, save(weights))
-    raw = {"attributes": config.attributes, "possible": config.possible}
-    write_text(folder / CONFIG, json.dumps(raw, indent=1) + "\n")
+    write_reader(
+        folder, network, {"attributes": config.attributes, "possible": config.possible}, torch.bfloat16
+    )
 
 
 def config_from_json(raw: dict) -> ReaderConfig:
-    """Inverse of what `save_reader` writes. Raises KeyError for a missing entry."""
+    """Inverse of what `save_reader` writes. Raises KeyError for a missing entry, ValueError for a reader of faces."""
+    if "scores" in raw:
+        raise ValueError("it reads faces of a cube, not panoramas")
     return ReaderConfig(
         attributes={name: tuple(values) for name, values in raw["attributes"].items()},
         possible={

@@ -115,6 +115,33 @@ def cube_edge_ratios(faces: Tensor) -> tuple[dict[int, Tensor], tuple[str, ...]]
     return {d: torch.stack([_edge_ratio(sums[edge, d]) for edge in names], dim=1) for d in DISTANCES}, names
 
 
+def gradient_energy(faces: Tensor, border: int = 4) -> tuple[Tensor, Tensor]:
+    """([B,6], [B,6]): mean squared step between neighbouring pixels of faces [B,6,C,S,S], among the outer `border`
+    pixels and among the others.
+
+    Steps between the two parts belong to neither. Grey or blurred borders show as little energy in the first. Raises
+    `InputError` for another shape, or a border that leaves less than two pixels inside.
+    """
+    size = faces.shape[-1]
+    if faces.ndim != 5 or faces.shape[1] != 6 or size != faces.shape[-2]:
+        raise InputError(f"cube faces are [B,6,C,S,S], got {list(faces.shape)}.")
+    if not 2 <= border <= size // 2 - 1:
+        raise InputError(
+            f"a border of {border} pixels does not fit faces of {size}: it takes 2 to {size // 2 - 1}."
+        )
+    depth = torch.arange(size, device=faces.device)
+    depth = torch.minimum(depth, size - 1 - depth)
+    outer = torch.minimum(depth[:, None], depth[None]) < border
+    across = (faces[..., 1:] - faces[..., :-1]).square().mean(dim=2)
+    down = (faces[..., 1:, :] - faces[..., :-1, :]).square().mean(dim=2)
+
+    def energy(part: Tensor) -> Tensor:
+        beside, below = part[:, 1:] & part[:, :-1], part[1:] & part[:-1]
+        return torch.cat([across[..., beside], down[..., below]], dim=-1).mean(dim=-1)
+
+    return energy(outer), energy(~outer)
+
+
 def _edge_ratio(both_ways: list[tuple[Tensor, Tensor]]) -> Tensor:
     across = sum(pair[0] for pair in both_ways)
     inside = sum(pair[1] for pair in both_ways)

@@ -15,7 +15,16 @@ from PIL import Image
 
 from panodiff_core import __main__ as cli
 from panodiff_core.commands import evaluate
-from panodiff_core.commands.evaluation import attributes, criteria, figures, pictures, report, scenes, sheet
+from panodiff_core.commands.evaluation import (
+    attributes,
+    criteria,
+    dit360,
+    figures,
+    pictures,
+    report,
+    scenes,
+    sheet,
+)
 from panodiff_core.data.worlds import ATTRIBUTES, is_held_out
 from panodiff_core.metrics.ring import column_steps, seam_ratio
 from panodiff_core.runtime.errors import InputError
@@ -174,7 +183,7 @@ def test_criteria_bite_in_both_directions():
 
 
 def test_evaluate_end_to_end(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate, "load_attribute_reader", lambda _: BlindReader())
+    monkeypatch.setattr(dit360, "load_reader", lambda _: BlindReader())
     argv = ["evaluate", "dit360", "--model", str(model), "--out", str(tmp_path / "e"), "--prompts", "12", "--batch", "5",
             "--diversity-prompts", "2", "--diversity-seeds", "2", "--seam-study", "12"]  # fmt: skip
     assert cli.main(argv) == 0, capsys.readouterr().err
@@ -184,7 +193,7 @@ def test_evaluate_end_to_end(model, tmp_path, capsys, monkeypatch):
     count = len(scenes.held_out_cases(12, 0))
     assert plain["about"]["prompts"] == count > 12 and plain["about"]["steps"] == 2
     assert set(plain["seams"]) == {"made", "made, at other columns", "worlds", "worlds through the VAE"}
-    assert set(plain["seam_study"]) == set(evaluate.SEAM_VARIANTS)
+    assert set(plain["seam_study"]) == set(dit360.SEAM_VARIANTS)
     assert {"value", "low", "high", "met", "name"} == set(plain["criteria"][0]) and len(
         plain["criteria"]
     ) == 15
@@ -248,7 +257,7 @@ def test_report_survives_infinite_figures(tmp_path):
         "seams": {"made": seam_set(ratio=math.inf)},
         "diversity": {"made": {"low_pass_rms": 0.1}},
     }
-    data, _ = report.write_report(tmp_path, made, [criteria.Criterion("x", math.nan, low=1)])
+    data, _ = report.write_report(tmp_path, made, [criteria.Criterion("x", math.nan, low=1)], report.markdown)
     assert json.loads(data.read_text())["seams"]["made"]["ratio_1"]["mean"] is None
 
 

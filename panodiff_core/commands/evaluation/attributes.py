@@ -8,7 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ...data.worlds.attributes import ATTRIBUTES, LIGHT_WORDS, Scene, values_of
+from ...data.readings import options_of
+from ...data.worlds.attributes import ATTRIBUTES, LIGHT_WORDS, Scene
+from ...metrics.attributes import chance_corrected
 from .figures import angle_between_deg, median
 from .scenes import Case
 
@@ -30,19 +32,12 @@ class Reader(Protocol):
     def read(self, pixels: Tensor) -> list[Reading]: ...
 
 
-def options_of(place: str, name: str) -> int:
-    """Among how many values an attribute is drawn at a place; a blind guess hits one in so many."""
-    if name == "place":
-        return len(ATTRIBUTES["place"])
-    return len(LIGHT_WORDS) if name == LIGHT else len(values_of(place, name))
-
-
 def word_azimuth_deg(word: str) -> float:
     """The azimuth at the centre of a word of `LIGHT_WORDS`, 0 ahead, 90 right."""
     return 45.0 * LIGHT_WORDS.index(word)
 
 
-def _score(asked: Sequence[tuple[str, str, str, str]]) -> dict[str, object]:
+def score(asked: Sequence[tuple[str, str, str, str]]) -> dict[str, object]:
     """Accuracy per attribute from (name, place, true value, value read) and the means over attributes.
 
     Chance-corrected: (accuracy − chance) ÷ (1 − chance) with the chance of a blind guess among the values
@@ -55,7 +50,7 @@ def _score(asked: Sequence[tuple[str, str, str, str]]) -> dict[str, object]:
             continue
         accuracy = sum(true == read for _, true, read in own) / len(own)
         chance = sum(1 / options_of(place, name) for place, _, _ in own) / len(own)
-        corrected = (accuracy - chance) / (1 - chance) if chance < 1 else 1.0
+        corrected = chance_corrected(accuracy, chance)
         rows[name] = {"count": len(own), "accuracy": accuracy, "chance": chance, "corrected": corrected}
     count = max(1, len(rows))
     return {
@@ -81,7 +76,7 @@ def prompt_scores(cases: Sequence[Case], read: Sequence[Reading]) -> dict[str, o
         for case, seen in zip(cases, read, strict=True)
         if LIGHT in case.caption.mentioned
     ]
-    return {**_score(asked), "azimuth_error_deg": median(errors), "azimuth_count": len(errors)}
+    return {**score(asked), "azimuth_error_deg": median(errors), "azimuth_count": len(errors)}
 
 
 def reader_scores(scenes: Sequence[Scene], read: Sequence[Reading]) -> dict[str, object]:
@@ -97,7 +92,7 @@ def reader_scores(scenes: Sequence[Scene], read: Sequence[Reading]) -> dict[str,
         for scene, seen in zip(scenes, read, strict=True)
         if scene.light_azimuth_deg is not None
     ]
-    return {**_score(asked), "azimuth_error_deg": median(errors), "azimuth_count": len(errors)}
+    return {**score(asked), "azimuth_error_deg": median(errors), "azimuth_count": len(errors)}
 
 
 def difference_share(groups: Sequence[Sequence[Reading]], mentioned: Sequence[Mapping[str, str]]) -> float:

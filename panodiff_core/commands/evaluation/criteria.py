@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ...metrics.ring import DISTANCES
+from .faces import BORDER, excess_left
 
 SEAM_RANGE = (0.85, 1.15)
 OUTLIER_P = 0.05
@@ -14,6 +15,8 @@ POLE_LIMIT = 1.2
 ATTRIBUTE_MEAN, ATTRIBUTE_EACH, READER_LEAST = 0.8, 0.6, 0.97
 SUN_LIMIT_DEG = 30.0
 DIVERSITY_LEAST = 0.5
+EXCESS_LEFT, BORDER_ENERGY = 0.5, 0.8
+ACCURACY_LOSS, FACE_MEAN = 0.02, 0.75
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,32 @@ def attribute_criteria(made: Mapping, reader: Mapping) -> Iterator[Criterion]:
         yield Criterion(f"attributes, chance-corrected, weakest ({worst})", scores[worst], low=ATTRIBUTE_EACH)
     yield Criterion("reader's accuracy on true worlds through the VAE", reader["accuracy"], low=READER_LEAST)
     yield Criterion("light's azimuth, median error in degrees", made["azimuth_error_deg"], high=SUN_LIMIT_DEG)
+
+
+def edge_criteria(
+    rows: Mapping[str, Mapping], worlds: str, off: Sequence[str], on: str
+) -> Iterator[Criterion]:
+    """How much of the worse edges of independent faces FaceRay leaves, and whether it does so by blurring them.
+
+    `rows` are `faces.edge_figures` by name; the others are names of rows.
+    """
+    for distance in DISTANCES:
+        left = excess_left(rows[on], [rows[name] for name in off], rows[worlds], distance)
+        yield Criterion(
+            f"edge ratio at {distance} px above worlds', FaceRay on ÷ best off", left, high=EXCESS_LEFT
+        )
+    energy = rows[on]["gradient"]["border"] / max(rows[worlds]["gradient"]["border"], 1e-12)
+    yield Criterion(f"gradient energy in the outer {BORDER} px ÷ worlds'", energy, low=BORDER_ENERGY)
+
+
+def face_criteria(rows: Mapping[str, Mapping], off: Sequence[str], on: str) -> Iterator[Criterion]:
+    """Attributes read on the faces with FaceRay: against the best row without it, and by themselves.
+
+    `rows` are `faces.face_scores` by name.
+    """
+    gain = rows[on]["accuracy"] - max(rows[name]["accuracy"] for name in off)
+    yield Criterion("attributes per face, accuracy, FaceRay on − best off", gain, low=-ACCURACY_LOSS)
+    yield Criterion("attributes per face, chance-corrected, mean", rows[on]["mean"], low=FACE_MEAN)
 
 
 def diversity_criteria(made: Mapping, worlds: Mapping) -> Iterator[Criterion]:

@@ -16,20 +16,31 @@ from ...runtime.errors import InputError
 from ..console import Progress
 from .scenes import to_eight_bits
 
-_KEY = "panodiff-evaluate"
+KEY = "panodiff-evaluate"
+"""Under which a picture's file tells what made it."""
 
 
 def fingerprint(engine) -> str:
     """Changes when any weights or settings of an engine's folder, or its LoRA, do: a digest of names, sizes and times
     of change.
     """
-    digest, folder = hashlib.sha256(), engine.folder
-    for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json")]):
-        digest.update(f"{path.relative_to(folder).as_posix()} {_state(path)}\n".encode())
+    digest = hashlib.sha256(_facts(engine.folder))
     if engine.loras is not None:
         for weights, strength in zip(engine.loras.adapters, engine.loras.strengths, strict=True):
             digest.update(f"{weights.file.name} {_state(weights.file)} {strength}".encode())
     return digest.hexdigest()[:16]
+
+
+def digest_of(*sources: Path) -> str:
+    """The same for any model folders and weight files."""
+    return hashlib.sha256(b"".join(map(_facts, sources))).hexdigest()[:16]
+
+
+def _facts(source: Path) -> bytes:
+    if source.is_file():
+        return f"{source.name} {_state(source)}\n".encode()
+    paths = sorted([*source.rglob("*.safetensors"), *source.rglob("*.json")])
+    return "".join(f"{p.relative_to(source).as_posix()} {_state(p)}\n" for p in paths).encode()
 
 
 def _state(path: Path) -> str:
@@ -56,6 +67,27 @@ class Request:
         return json.dumps(facts, sort_keys=True)
 
 
+class Shelf:
+    """PNG files under `folder`, by the name of a request and the index of a picture, each with the key of what made it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str, index: int) -> Path:
+        """Where a picture lies, or is to lie."""
+        return self.folder / name / f"{index:04}.png"
+
+    def has(self, name: str, index: int, key: str) -> bool:
+        """Whether it is there and was made as `key` says; a damaged or foreign file is not there."""
+        path = self.path(name, index)
+        if not path.is_file():
+            return False
+        try:
+            return read_text(path).get(KEY) == key
+        except InputError:
+            return False
+
+
 class Studio:
     """Makes the pictures of requests in batches and keeps them as PNG files under `folder`.
 
@@ -66,7 +98,7 @@ class Studio:
     def __init__(
         self, engine, folder: Path, batch: int, latent_shape: Callable[[Mapping], tuple[int, int, int]]
     ):
-        self.engine, self.folder, self.batch = engine, folder, batch
+        self.engine, self.batch, self._shelf = engine, batch, Shelf(folder)
         self._latent_shape = latent_shape
         self._model = fingerprint(engine)
 
@@ -83,20 +115,14 @@ class Studio:
                 lambda step, n=number: progress.update(n * step.total + step.index, total * step.total),
             )
         return torch.cat(
-            [to_eight_bits(load_image(self._path(request, index))) for index in range(len(request.prompts))]
+            [
+                to_eight_bits(load_image(self._shelf.path(request.name, index)))
+                for index in range(len(request.prompts))
+            ]
         )
 
-    def _path(self, request: Request, index: int) -> Path:
-        return self.folder / request.name / f"{index:04}.png"
-
     def _kept(self, request: Request, index: int) -> bool:
-        path = self._path(request, index)
-        if not path.is_file():
-            return False
-        try:
-            return read_text(path).get(_KEY) == request.key(index, self._model)
-        except InputError:
-            return False  # damaged or foreign: it is made anew
+        return self._shelf.has(request.name, index, request.key(index, self._model))
 
     def _make(self, request: Request, indices: Sequence[int], on_step) -> None:
         shape = self._latent_shape(request.options)
@@ -110,10 +136,10 @@ class Studio:
         # The seed only moves random rolls here; one for all keeps a picture independent of its batch.
         latents = self.engine.sample(condition, latents=noise, seed=0, on_step=on_step, **sizeless)
         pixels = self.engine.decode(latents).to_equirect().pixels
-        (self.folder / request.name).mkdir(parents=True, exist_ok=True)
+        self._shelf.path(request.name, 0).parent.mkdir(parents=True, exist_ok=True)
         for index, picture in zip(indices, pixels, strict=True):
-            text = {_KEY: request.key(index, self._model), "Description": request.prompts[index]}
-            save_panorama(picture, self._path(request, index), text)
+            text = {KEY: request.key(index, self._model), "Description": request.prompts[index]}
+            save_panorama(picture, self._shelf.path(request.name, index), text)
 
 
 def _noise(seed: int, shape: tuple[int, int, int]) -> Tensor:

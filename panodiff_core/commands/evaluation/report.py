@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ...io.atomic import write_text
 from ...metrics.ring import DISTANCES
 from .criteria import Criterion
 
+Words = Callable[[Mapping, Sequence[Criterion]], str]
+"""Figures and the verdict on them as markdown."""
 
-def write_report(folder: Path, figures: Mapping, criteria: Sequence[Criterion]) -> tuple[Path, Path]:
-    """Write `evaluation.json` and `evaluation.md` into a folder; returns both paths."""
+
+def write_report(
+    folder: Path, figures: Mapping, criteria: Sequence[Criterion], words: Words
+) -> tuple[Path, Path]:
+    """Write `evaluation.json` and, in `words`, `evaluation.md` into a folder; returns both paths."""
     plain = _plain({**figures, "criteria": [criterion.to_dict() for criterion in criteria]})
     data = write_text(folder / "evaluation.json", json.dumps(plain, indent=1) + "\n")
-    return data, write_text(folder / "evaluation.md", markdown(figures, criteria))
+    return data, write_text(folder / "evaluation.md", words(figures, criteria))
 
 
 def _plain(value):
@@ -28,7 +33,7 @@ def _plain(value):
 
 
 def markdown(figures: Mapping, criteria: Sequence[Criterion]) -> str:
-    """All tables, the verdict first."""
+    """All tables of a model of panoramas, the verdict first."""
     about = figures["about"]
     setting = (
         f"Model `{about['model']}`, {about['prompts']} held-out prompts, {about['width']}×{about['height']}, "

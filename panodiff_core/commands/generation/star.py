@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ...engines import ENGINES
-from ...engines.star.checkpoint import find_model
-from ...runtime.errors import CheckpointError, InputError
+from ...runtime.errors import InputError
 from ..console import Progress
-from ..star_options import MAKING, add_sampling_options, face_prompts, sampling_values
+from ..star_options import (
+    MAKING,
+    add_sampling_options,
+    check_drawing,
+    face_prompts,
+    face_side,
+    planned_config,
+    sampling_values,
+)
 from .made import Made
 
 if TYPE_CHECKING:
@@ -26,14 +32,11 @@ class StarMaking:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.values, self.faces = args, sampling_values(args), face_prompts(args)
-        config = _config(args)
+        config, self.fade = planned_config(args), args.fade or 0
         self.used = config.defaults.changed(**self.values)
+        check_drawing(config, self.used, self.fade)
         _check_parts(config, self.used, args)
-        face = config.generator.patch_nums[-1] * config.vqvae.downsampling
-        self.fade = args.fade or 0
-        if self.fade and not 2 <= self.fade <= face // 2:
-            raise InputError(f"--fade must be 0, or from 2 to {face // 2}, half a face, got {self.fade}.")
-        height = 2 * face if args.height is None else args.height
+        height = 2 * face_side(config) if args.height is None else args.height
         if height < 1:
             raise InputError(f"--height must be at least 1, got {height}.")
         self.size = (height, 2 * height)
@@ -61,23 +64,8 @@ class StarMaking:
         return Made(cubes.to_equirect(self.size[0], self.fade).pixels, settings, cubes)
 
 
-def _config(args: argparse.Namespace) -> ModelConfig:
-    """What the model says about itself; no weights are read."""
-    if args.model is None:
-        entry = ENGINES[args.engine]
-        if entry.small_model is None:
-            raise CheckpointError(
-                f"this version has no small model of {entry.title}: give --model {entry.files}"
-            )
-        args.model = entry.small_model
-    vqvae = None if args.vqvae is None else args.vqvae.expanduser()
-    return find_model(args.model.expanduser(), vqvae, args.published).config
-
-
 def _check_parts(config: ModelConfig, used, args: argparse.Namespace) -> None:
     """Raise InputError for what is asked of a model that does not have it."""
-    if used.sampler != "off" and not config.generator.sampler_blocks:
-        raise InputError(f"--sampler {used.sampler}: this model has no masked sampler; leave it out.")
     if config.faceray is None and args.adapter_strength not in (None, 0.0, 1.0):
         raise InputError("--adapter-strength: this model has no FaceRay adapters; leave it out.")
     if args.negative and not used.cfg:

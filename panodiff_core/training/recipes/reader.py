@@ -8,17 +8,16 @@ import logging
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ...data.panoramas import PanoramaCache
-from ...data.readings import NOT_THERE, READ, ReadingBatches
+from ...data.readings import READ, ReadingBatches
 from ...data.worlds import ATTRIBUTES, values_of
 from ...metrics.attributes import ReaderConfig, save_reader
 from ...metrics.reader_network import ReaderNetwork
 from ..card import RunFacts
-from ..optimizers import matrices_and_rest
+from ..reading import reader_optimizers, reading_hits, reading_losses
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +35,16 @@ class ReaderModule(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         logits, direction = self.network(batch["pixels"])
-        losses, hits, asked = [], direction.new_zeros(()), direction.new_zeros(())
-        for i, x in enumerate(logits):
-            target = batch["classes"][:, i]
-            there = target != NOT_THERE
-            if bool(there.any()):
-                losses.append(F.cross_entropy(x.float()[there], target[there], label_smoothing=0.02))
-                hits = hits + (x.argmax(-1) == target)[there].sum()
-                asked = asked + there.sum()
+        classes, accuracy = reading_losses(logits, batch["classes"])
         light = batch["light"]
         there = light[:, 2]
         gap = (direction - light[:, :2]).square().sum(dim=-1)
         azimuth = (gap * there).sum() / there.sum().clamp(min=1.0)
-        classes = torch.stack(losses).mean()
         return {
             "loss": classes + azimuth,
             "classes": classes,
             "azimuth": azimuth,
-            "accuracy": hits / asked,
+            "accuracy": accuracy,
             "azimuth_error_deg": mean_angle_deg(direction, light),
         }
 
@@ -95,9 +86,7 @@ class ReaderRecipe:
         return ReadingBatches(self.caches, self.batch_size, self.seed)
 
     def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-        return matrices_and_rest(
-            module, learning_rate, "muon", hidden=lambda name, p: p.ndim == 4 and p.shape[0] > 3
-        )
+        return reader_optimizers(module, learning_rate)
 
     def pictures(self, module: nn.Module) -> None:
         return None
@@ -118,10 +107,8 @@ class ReaderRecipe:
         for index in range(self.check_batches):
             batch = {key: value.to(device) for key, value in data[index].items()}
             logits, direction = module.network(batch["pixels"])
-            there = batch["classes"] != NOT_THERE
-            guess = torch.stack([x.argmax(-1) for x in logits], dim=1)
-            hits += ((guess == batch["classes"]) & there).sum(dim=0).cpu()
-            asked += there.sum(dim=0).cpu()
+            right, there = reading_hits(logits, batch["classes"])
+            hits, asked = hits + right.cpu(), asked + there.cpu()
             angles.append(float(mean_angle_deg(direction.float(), batch["light"])))
         figures = {
             name: round(float(h / max(1.0, float(a))), 4)
