@@ -14,6 +14,7 @@ from .encode_image import EncodePanorama
 from .load import LoadDiT360
 from .load_files import LoadDiT360Files
 from .load_star import LoadSTAR
+from .paste_perspective import PastePerspective
 from .patch_model import PatchModel
 from .patch_vae import PatchVAE
 from .perspective import ExtractPerspective
@@ -49,6 +50,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ConvertPanoramaToCubemap,
     ConvertCubemapToPanorama,
     ExtractPerspective,
+    PastePerspective,
     SavePanorama,
     ViewPanorama,
 )

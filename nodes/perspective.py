@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.v0_0_2 import io
 
-from ..panodiff_core.geometry import equirect_to_perspective
+from .camera import CameraView
 from .pictures import map_pictures, require_panorama
 from .rotate import INTERPOLATIONS
-from .schema import node_schema
+from .schema import Camera, node_schema
 
 
 class ExtractPerspective(io.ComfyNode):
@@ -35,19 +37,32 @@ class ExtractPerspective(io.ComfyNode):
                 io.Int.Input("height", default=512, min=8, max=8192, step=8, tooltip="Height of the picture in pixels."),
                 io.Combo.Input("interpolation", options=list(INTERPOLATIONS), default="bicubic", optional=True,
                                tooltip="How colours between pixels are found. nearest keeps labels and masks exact."),
+                Camera.Input("camera", optional=True,
+                             tooltip="A camera to take the same view with. Connected, it replaces angles, field of view, "
+                             "width and height."),
             ],
-            outputs=[io.Image.Output("image", display_name="image", tooltip="The camera's picture.")],
+            outputs=[
+                io.Image.Output("image", display_name="image", tooltip="The camera's picture."),
+                Camera.Output("camera", display_name="camera",
+                              tooltip="How the picture was taken, for Perspective to Panorama."),
+            ],
         )  # fmt: skip
 
     @classmethod
     def execute(
-        cls, panorama, yaw_deg, pitch_deg, roll_deg, fov_deg, width, height, interpolation="bicubic"
+        cls,
+        panorama,
+        yaw_deg,
+        pitch_deg,
+        roll_deg,
+        fov_deg,
+        width,
+        height,
+        interpolation="bicubic",
+        camera=None,
     ) -> io.NodeOutput:
         require_panorama(panorama)
-
-        def look(picture):
-            return equirect_to_perspective(
-                picture, height, width, fov_deg, yaw_deg, pitch_deg, roll_deg, mode=interpolation
-            )
-
-        return io.NodeOutput(map_pictures(panorama.split(1), look))
+        if camera is None:
+            camera = CameraView(yaw_deg, pitch_deg, roll_deg, fov_deg, width, height)
+        camera = replace(camera, interpolation=interpolation)
+        return io.NodeOutput(map_pictures(panorama.split(1), camera.take), camera)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from comfy import model_management
@@ -53,16 +53,19 @@ def require_cubemap(image: Tensor) -> None:
         raise InputError(f"cube faces are square; these are {width} x {height}.")
 
 
-def map_pictures(pictures: Iterable[Tensor], work: Callable[[Tensor], Tensor]) -> Tensor:
-    """`work` on one float32 picture at a time, on ComfyUI's compute device; the results [B,...] on its intermediate one.
+def on_device(pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+    """One float32 picture [1,C,H,W] after the other on ComfyUI's compute device.
 
     One at a time, so that a batch of large panoramas needs the memory of one, and Cancel acts between two.
     """
     device = model_management.get_torch_device()
-    done = []
     for picture in pictures:
         model_management.throw_exception_if_processing_interrupted()
         if device.type != "cpu":
             model_management.free_memory(WORKING_COPIES * 4 * picture.numel(), device)
-        done.append(to_comfy(work(to_core(picture).to(device))))
-    return torch.cat(done)
+        yield to_core(picture).to(device)
+
+
+def map_pictures(pictures: Iterable[Tensor], work: Callable[[Tensor], Tensor]) -> Tensor:
+    """`work` on one picture at a time (see `on_device`); the results [B,...] as ComfyUI passes pictures."""
+    return torch.cat([to_comfy(work(picture)) for picture in on_device(pictures)])

@@ -16,6 +16,9 @@ Condition = io.Custom("PANODIFF_CONDITION")
 Latents = io.Custom("PANODIFF_LATENTS")
 """Scaled model latents [B, C, h, w] of one engine, on ComfyUI's intermediate device."""
 
+Camera = io.Custom("PANODIFF_CAMERA")
+"""A `nodes.camera.CameraView`: how Panorama to Perspective took a picture, and so where it belongs."""
+
 SEARCH_ALIASES = ("360", "equirectangular", "panorama", "HDRI", "skybox", "VR", "spherical")
 
 ADVANCED = {"advanced": True}

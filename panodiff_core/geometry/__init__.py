@@ -31,6 +31,7 @@ from .cubemap import (
     face_frames,
 )
 from .grids import GridCacheInfo, clear_grid_cache, grid_cache_info, set_grid_cache_limit
+from .paste import paste_perspective
 from .perspective import perspective_directions, perspective_pixels
 from .polar_filter import polar_filter
 from .reproject import (
@@ -52,6 +53,18 @@ from .sphere import (
     lonlat_to_directions,
     lonlat_to_equirect_pixels,
 )
+from .stroke_mask import mask_from_strokes
+from .strokes import Stroke, parse_strokes
+from .views import (
+    VIEW_MODES,
+    View,
+    ViewMode,
+    equirect_to_view,
+    view_coverage,
+    view_directions,
+    view_discontinuities,
+    view_positions,
+)
 
 __all__ = [
     "ADJACENCY",
@@ -60,8 +73,12 @@ __all__ = [
     "EDGES",
     "FACES",
     "MODES",
+    "VIEW_MODES",
     "Adjacent",
     "GridCacheInfo",
+    "Stroke",
+    "View",
+    "ViewMode",
     "check_pose",
     "check_rotation",
     "clear_grid_cache",
@@ -77,6 +94,7 @@ __all__ = [
     "equirect_pixels_to_lonlat",
     "equirect_to_cubemap",
     "equirect_to_perspective",
+    "equirect_to_view",
     "face_directions",
     "face_frames",
     "focal_to_fov",
@@ -87,7 +105,10 @@ __all__ = [
     "intrinsics",
     "lonlat_to_directions",
     "lonlat_to_equirect_pixels",
+    "mask_from_strokes",
     "opencv_to_opengl",
+    "parse_strokes",
+    "paste_perspective",
     "perspective_directions",
     "perspective_pixels",
     "perspective_to_cubemap",
@@ -105,4 +126,8 @@ __all__ = [
     "to_opencv",
     "to_opengl",
     "vertical_fov",
+    "view_coverage",
+    "view_directions",
+    "view_discontinuities",
+    "view_positions",
 ]

@@ -33,6 +33,7 @@ IDS = {
     "PanoDiff_ConvertPanoramaToCubemap",
     "PanoDiff_ConvertCubemapToPanorama",
     "PanoDiff_ExtractPerspective",
+    "PanoDiff_PastePerspective",
     "PanoDiff_SavePanorama",
     "PanoDiff_ViewPanorama",
 }

@@ -144,6 +144,12 @@ def test_picture_template_runs(server, definitions) -> None:
 
 
 @pytest.mark.slow
+def test_edit_round_trip_template_runs(server, definitions) -> None:
+    """As it stands, on the bundled model."""
+    run_to_the_end(server, to_prompt(template("edit_round_trip"), definitions), (512, 256))
+
+
+@pytest.mark.slow
 def test_star_template_runs(server, definitions) -> None:
     """On files in the published formats: the trainer's .pth, VAR's flat .pth, a text encoder in diffusers' layout."""
     files = stand_ins.write_star_files(server.base / "models")
