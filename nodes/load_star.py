@@ -79,7 +79,8 @@ class LoadSTAR(io.ComfyNode):
                 attention=comfy_attention,
             )
         except CheckpointError as error:
-            raise CheckpointError(f"{error}.\n{where_to_get()}") from error
+            told, sources = str(error), where_to_get()
+            raise CheckpointError(told if sources in told else f"{told}.\n{sources}") from error
         return io.NodeOutput(engine, ui=ui.PreviewText(describe_model(engine)))
 
 

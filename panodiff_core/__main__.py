@@ -1,21 +1,23 @@
 """`python -m panodiff_core COMMAND …`: PanoDiff without ComfyUI.
 
 Exit codes: 0 done, 1 an error that the message explains, 2 a command line that cannot be understood, 130
-Ctrl-C.
+Ctrl-C, 141 nobody reads what is printed any more (`… | head -1`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
 from . import __version__
 from .commands import convert, download, engines, evaluate, generate, runbook, train, verify, worlds
-from .commands.console import CommandParser, nearest, say, warnings_to_stderr
+from .commands.console import CommandParser, nearest, nearest_option, say, warnings_to_stderr
 from .runtime.errors import Cancelled, PanoDiffError
 
-STOPPED = 130
+# 128 + SIGINT and 128 + SIGPIPE, as a shell reports them.
+STOPPED, UNREAD = 130, 141
 # What a headless run needs beside torch; an absent one is a plain sentence, not a traceback.
 _LIBRARIES = {
     "diffusers",
@@ -77,7 +79,9 @@ def _leftover(rest: list[str], parser: CommandParser) -> str:
     option = next((word for word in rest if word.startswith("-")), None)
     if option is not None:
         known = [name for name in parser.option_names() if name.startswith("--")]
-        return f"unknown option {option}{nearest(option.split('=')[0], known)} See {parser.prog} --help."
+        return (
+            f"unknown option {option}{nearest_option(option.split('=')[0], known)} See {parser.prog} --help."
+        )
     return (
         f"{' '.join(rest)!r} is left over; put a prompt of several words in quotes. See {parser.prog} --help."
     )
@@ -88,7 +92,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     message.
     """
     try:
-        args = _parse(list(sys.argv[1:] if argv is None else argv))
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        print(end="", flush=True)  # what is left would fail after the end, where nothing can catch it
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return UNREAD
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        args = _parse(argv)
     except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error it has printed
         return stop.code if isinstance(stop.code, int) else 2
     if isinstance(args, int):
@@ -108,6 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             say(f"error: the Python package {error.name!r} is missing; run: pip install -r requirements.txt")
             return 1
+        except BrokenPipeError as error:
+            if args.command == "train":  # prints nothing, so the pipe led to a process that reads data
+                raise RuntimeError("a process of the training broke off") from error
+            raise
 
 
 if __name__ == "__main__":

@@ -11,8 +11,25 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 from ..runtime.progress import Step
+
+OTHER_NAMES = {
+    **dict.fromkeys(("width", "size", "resolution"), "height"),
+    **dict.fromkeys(("cfg-scale", "true-cfg-scale"), "cfg"),
+    **dict.fromkeys(("guidance-scale", "distilled-guidance"), "guidance"),
+    **dict.fromkeys(("negative-prompt", "neg-prompt"), "negative"),
+    **dict.fromkeys(("num-steps", "num-inference-steps", "sampling-steps"), "steps"),
+    **dict.fromkeys(("batch-size", "num-images", "num-images-per-prompt"), "batch"),
+    **dict.fromkeys(("noise-seed", "random-seed"), "seed"),
+    **dict.fromkeys(("init-image", "input-image"), "image"),
+    **dict.fromkeys(("denoise", "denoising-strength"), "strength"),
+    **dict.fromkeys(("lora-scale", "lora-weight"), "lora-strength"),
+    **dict.fromkeys(("ckpt", "checkpoint", "model-path"), "model"),
+    **dict.fromkeys(("output", "filename"), "out"),
+}
+"""What diffusers, ComfyUI and other programs call an option -> ours, both without dashes."""
 
 
 def say(text: str) -> None:
@@ -26,8 +43,23 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else "."
 
 
+def nearest_option(option: str, known: Iterable[str]) -> str:
+    """`nearest` for an option that starts with dashes; it also knows what other programs call ours."""
+    names = {name.lstrip("-"): name for name in known}
+    word = option.lstrip("-").replace("_", "-").lower()
+    ours = OTHER_NAMES.get(word)
+    if ours not in names:
+        # Dashes are in every option, so they are no likeness.
+        close = difflib.get_close_matches(word, list(names), n=1, cutoff=0.7)
+        return f"; did you mean {names[close[0]]!r}?" if close else "."
+    hint = " The width is twice that." if ours == "height" else ""
+    return f"; did you mean {names[ours]!r}?{hint}"
+
+
 class CommandParser(argparse.ArgumentParser):
-    """Options are never guessed from their first letters; `commands` maps command names to their parsers."""
+    """Options are never guessed from their first letters, and an error is one line; `commands` maps command names to
+    their parsers.
+    """
 
     commands: dict[str, CommandParser]
 
@@ -38,6 +70,10 @@ class CommandParser(argparse.ArgumentParser):
     def option_names(self) -> list[str]:
         """All option spellings, such as "--seed"."""
         return list(self._option_string_actions)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what cannot be understood, without the usage, which is a page long; exit code 2."""
+        self.exit(2, f"error: {message}. See {self.prog} --help.\n")
 
 
 class _Lines(logging.Handler):

@@ -61,7 +61,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, then list or fetch. Raises InputError for an unusable option, DownloadError for what cannot be had;
+    """Plan, then list or fetch; a list needs no hub. Raises InputError for an unusable option, DownloadError for what cannot be had;
     a Ctrl-C keeps what has arrived and exits 130.
     """
     chosen = choose(args.layout, args.only or (), args.t5, args.lora_from)
@@ -69,18 +69,24 @@ def run(args: argparse.Namespace) -> int:
     token = None if args.token_file is None else _read_token(args.token_file)
     try:
         from .downloader import job
-        from .downloader.hub import Hub
+        from .downloader.hub import Hub, Unreachable
     except ModuleNotFoundError as error:
         if error.name != f"{__package__}.downloader":
             raise
         raise InputError(_not_here(chosen)) from None
-    hub = Hub(args.endpoint, token)
+    root = args.to.expanduser()
     try:
-        items = job.plan(hub, chosen, args.to.expanduser())
+        hub = Hub(args.endpoint, token)
+        items = job.plan(hub, chosen, root)
         if args.dry_run:
             print(job.show(items))
         else:
             job.download(hub, items, args.replace)
+    except Unreachable as problem:
+        if not args.dry_run:
+            raise
+        print(job.show_unasked(chosen, root))
+        say(f"Exact sizes, and what * stands for, are not known: {problem}")
     except KeyboardInterrupt:
         say(
             "\nstopped. Finished files stay, and so does what has arrived of the next one: run it again to go on."

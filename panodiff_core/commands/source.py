@@ -58,12 +58,12 @@ def read_source(args: argparse.Namespace) -> Source | None:
                     f"--{name} without --image has no effect; leave it out, or add --image FILE."
                 )
         return None
+    pixels = load_image(args.image)
     if args.strength is None and args.mask is None:
         raise InputError("--image needs --strength (0.5 changes much, 0.3 little), --mask FILE, or both.")
     strength = 1.0 if args.strength is None else args.strength
     if not 0.0 < strength <= 1.0:
         raise InputError(f"--strength must be above 0 and at most 1, got {args.strength}.")
-    pixels = load_image(args.image)
     height, width = pixels.shape[2:]
     if width != 2 * height:
         raise InputError(f"{args.image.name} is {width} x {height}: a panorama is twice as wide as high.")

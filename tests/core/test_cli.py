@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,8 @@ def test_generate_starts_from_a_picture(here, model, capsys):
     assert cli.main([*argv, "--image", "from.png", "--mask", "mask.png", "--out", "all.png"]) == 0
     assert json.loads(read_text("all.png")["panodiff"])["strength"] == 1.0
     capsys.readouterr()
+    assert "--image needs --strength" in refused(capsys, *argv, "--image", "from.png")
+    assert "--strength must be above 0" in refused(capsys, *argv, *start, "--strength", "1.5")
     assert "contradicts --image, which is 96 high" in refused(capsys, *argv, *start, "--height", "64")
     to_bytes_image(pixels[0, :, :, :96]).save("square.png")
     assert "twice as wide as high" in refused(capsys, *argv, "--image", "square.png", "--strength", "1")
@@ -207,9 +210,9 @@ def test_unknown_words_and_what_was_cut_are_said(here, model, capsys):
         (["generate", SEA, "--mu", "round"], "mu must be one of padded, unpadded or a number, got 'round'"),
         (["generate", SEA, "--strength", "0.5"], "--strength without --image has no effect"),
         (["generate", SEA, "--mask", "m.png"], "--mask without --image has no effect"),
-        (["generate", SEA, "--image", "gone.png"], "--image needs --strength"),
+        (["generate", SEA, "--image", "gone.png"], "there is no picture at gone.png"),
         (["generate", SEA, "--image", "gone.png", "--strength", "0.5"], "gone.png"),
-        (["generate", SEA, "--image", "gone.png", "--strength", "1.5"], "--strength must be above 0"),
+        (["generate", SEA, "--preset", "8k"], "there are draft, balanced, best.*--upscale 2 or 4"),
         (["generate", SEA, "--negative", "snow", "--cfg", "1"], "--negative has no effect at cfg 1"),
         (["generate", SEA, "--out", "p.webp", "--height", "8192"], "WEBP holds at most 16383"),
     ],
@@ -223,9 +226,14 @@ def test_bad_requests_are_refused_before_a_model_loads(here, capsys, no_loading,
 
 
 def test_bad_model_folders_are_named(here, capsys, model):
-    assert "there is no model folder or file missing" in refused(
-        capsys, "generate", SEA, "--model", "missing", "--no-page"
-    )
+    error = refused(capsys, "generate", SEA, "--model", "missing", "--no-page")
+    for words in (
+        "there is no model folder or file missing",
+        "huggingface.co/black-forest-labs/FLUX.1-dev",
+        "models/diffusers/FLUX.1-dev/",
+        "python -m panodiff_core download dit360 --to models",
+    ):
+        assert words in error
     (here / "broken").mkdir()
     (here / "broken" / "panodiff.json").write_text('{"panodiff": 1, "defaults": {"stpes": 3}}')
     assert "'stpes'" in refused(capsys, "generate", SEA, "--model", "broken", "--no-page")
@@ -244,6 +252,16 @@ def test_bad_model_folders_are_named(here, capsys, model):
         (["generate", SEA, "--ste", "3"], "unknown option --ste"),
         (["--sede"], "unknown option --sede"),
         (["--"], "unknown option --"),
+        (
+            ["generate", SEA, "--width", "500"],
+            "--width; did you mean '--height'? The width is twice that. See",
+        ),
+        (["generate", SEA, "--size", "300x500"], "--size; did you mean '--height'? The width is twice that."),
+        (["generate", SEA, "--num_inference_steps=3"], "did you mean '--steps'? See"),
+        (["generate", SEA, "--guidance-scale", "3"], "did you mean '--guidance'?"),
+        (["generate", SEA, "--Memory_gb", "3"], "did you mean '--memory-gb'?"),
+        (["generate", SEA, "--zoom", "3"], "unknown option --zoom. See"),
+        (["verify", "dit360", "--width", "3"], "unknown option --width. See"),
         (["train", "dit360-text", "--out", "x", "--wdith", "3"], "did you mean '--width'?"),
         (
             ["generate", "a", "calm", "sea"],
@@ -260,6 +278,30 @@ def test_bad_model_folders_are_named(here, capsys, model):
 def test_usage_errors_exit_2_and_help(here, capsys, no_loading, argv, message):
     assert message in refused(capsys, *argv, code=2)
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "command", "words"),
+    [
+        (["generate", SEA, "--engine", "sdxl"], "generate", ("--engine", "'sdxl'", "dit360", "star")),
+        (["generate", SEA, "--steps", "3.5"], "generate", ("--steps", "'3.5'", "int")),
+        (["generate"], "generate", ("PROMPT",)),
+        (["download", "dit360", "--only", "unet"], "download", ("--only", "'unet'", "transformer")),
+        (["train", "dit360-vae", "--seed", "x"], "train dit360-vae", ("--seed", "'x'")),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(here, capsys, no_loading, argv, command, words):
+    error = refused(capsys, *argv, code=2)
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert error.endswith(f". See python -m panodiff_core {command} --help.\n")
+    assert all(word in error for word in words), error
+
+
+def test_every_other_name_of_an_option_leads_to_one_of_ours():
+    known = cli.build_parser().commands["generate"].option_names()
+    for other, ours in console.OTHER_NAMES.items():
+        assert f"--{other}" not in known and f"--{ours}" in known
+        assert console.nearest_option(f"--{other}", known).startswith(f"; did you mean '--{ours}'?")
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, Cancelled])
@@ -333,3 +375,32 @@ def test_the_module_runs_as_a_program(tmp_path):
         timeout=600,
     )
     assert done.returncode == 2 and "did you mean 'engines'?" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe in another way")
+@pytest.mark.parametrize(("argv", "unbuffered"), [(["engines"], "1"), (["generate", "--help"], "")])
+def test_a_reader_that_is_gone_ends_the_program_quietly(argv, unbuffered):
+    """As with `… | head -1`; 141 is what a shell reports for usual tools."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "panodiff_core", *argv],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=600,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_broken_pipe_inside_a_training_is_no_quiet_end(monkeypatch):
+    def run(_args):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("panodiff_core.commands.train.run", run)
+    with pytest.raises(RuntimeError, match="broke off"):
+        cli.main(["train", "dit360-text", "--out", "x"])

@@ -400,6 +400,33 @@ def test_one_file_needs_the_other_parts(tiny_folder):
         pano.load("dit360", tiny_folder, parts={"vae": "nowhere"}, device="cpu")
 
 
+def test_all_that_is_not_there_is_named_at_once(tmp_path):
+    """Every path, where such a file goes, and the command that fetches it."""
+    parts = {"vae": "ae.safetensors", "text_encoder_2": "t5.gguf", "tokenizer": "FLUX.1-dev/tokenizer"}
+    with pytest.raises(pano.CheckpointError) as caught:
+        pano.load("dit360", tmp_path / "flux1-dev-Q8_0.gguf", parts=parts, lora="loras/DiT360", device="cpu")
+    message = str(caught.value)
+    for words in (
+        f"there is no model folder or file {tmp_path / 'flux1-dev-Q8_0.gguf'}, no vae at ae.safetensors, ",
+        "no text_encoder_2 at t5.gguf, no tokenizer at FLUX.1-dev/tokenizer, no LoRA loras/DiT360. Any path may",
+        "to models/diffusion_models/",
+        "to models/vae/",
+        "to models/text_encoders/",
+        "to models/diffusers/FLUX.1-dev/",
+        "to models/loras/DiT360/",
+        "download dit360 --layout comfyui --only transformer --to models",
+        "download dit360 --layout comfyui --only vae --to models",
+        "download dit360 --layout comfyui --only t5 --to models",
+        "download dit360 --layout diffusers --only clip --to models",
+        "download dit360 --only lora --to models",
+    ):
+        assert words in message, words
+    (tmp_path / "flux1-dev-Q8_0.gguf").touch()
+    with pytest.raises(pano.CheckpointError, match=r"there is no vae at ae.safetensors\. ") as caught:
+        find_model(tmp_path / "flux1-dev-Q8_0.gguf", {"vae": "ae.safetensors"})
+    assert "diffusion_models" not in str(caught.value)
+
+
 def test_parts_from_elsewhere(tiny_folder, tiny_engine, tmp_path):
     """A folder with one part replaced, and a file with all others given, are the same model."""
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))

@@ -383,6 +383,39 @@ def test_dry_run_lists_and_writes_nothing(hub, fetch, models):
     assert {r.path.split("/")[1] for r in hub.requests} == {"api"}
 
 
+def test_dry_run_without_a_hub_lists_what_is_known(hub, fetch, models, monkeypatch):
+    """Files, sizes and folders stand in our table; the hub alone knows exact sizes and what patterns stand for."""
+    (models / "vae").mkdir(parents=True)
+    (models / "vae/ae.safetensors").write_bytes(b"mine")
+    code, out, err = fetch("--layout", "comfyui", "--dry-run", endpoint="http://127.0.0.1:9")
+    assert code == 0 and "not known: no connection to http://127.0.0.1:9" in err
+    rows = [line.split() for line in out.splitlines()]
+    place, gated = str(models / "diffusion_models/flux1-dev.safetensors"), f"{FLUX}/flux1-dev.safetensors"
+    assert rows[1] == ["transformer", "about", "23.8", "GB", place, "to", "fetch", gated]
+    assert rows[2] == [
+        "vae",
+        "about",
+        "0.34",
+        "GB",
+        str(models / "vae/ae.safetensors"),
+        "there",
+        f"{FLUX}/ae.safetensors",
+    ]
+    assert rows[5][:4] == ["lora", "not", "known", str(lora_file(models))]
+    assert out.endswith("about 34.19 GB in all, without lora\n") and len(rows) == 1 + 6 + 1
+    assert files_in(models) == {"vae/ae.safetensors"} and hub.requests == []
+    (models / "diffusers/FLUX.1-dev/vae").mkdir(parents=True)
+    (models / "diffusers/FLUX.1-dev/vae/config.json").write_bytes(b"{}")
+    _, out, _ = fetch("--dry-run", "--only", "vae", endpoint="http://127.0.0.1:9")
+    assert "vae/*.json  " in out and [line.split()[-3:-1] for line in out.splitlines()[1:3]] == [
+        ["some", "there"],
+        ["to", "fetch"],
+    ]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    code, out, err = fetch("--dry-run", "--only", "vae")
+    assert code == 0 and "vae/*.safetensors" in out and 'pip install "huggingface_hub>=1.0"' in err
+
+
 def test_dry_run_knows_what_is_there(hub, fetch, models):
     lora_file(models).parent.mkdir(parents=True)
     lora_file(models).write_bytes(hub.repos[LORA]["adapter_model.safetensors"])
@@ -511,6 +544,14 @@ def test_where_to_get_names_file_origin_folder_and_command():
     assert (
         f"https://huggingface.co/{LORA}" in lora and "models/loras/DiT360/" in lora and "licence" not in lora
     )
+    whole = sources.where_to_get_all()
+    for words in (
+        "model_index.json, scheduler, transformer, vae, text_encoder, tokenizer, text_encoder_2, tokenizer_2",
+        "(about 33.7 GB)",
+        f"https://huggingface.co/{FLUX} (accept its licence there first) to models/diffusers/FLUX.1-dev/",
+        "python -m panodiff_core download dit360 --to models",
+    ):
+        assert words in whole, words
     assert sources.where_to_get("text_encoder_2/config.json") == sources.where_to_get("t5")
     assert "single file" not in sources.where_to_get("vae", "diffusers")
     with pytest.raises(InputError, match="no part of DiT360 is called 'unet'"):

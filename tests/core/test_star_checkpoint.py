@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import panodiff_core as pano
-from panodiff_core.__main__ import main
+from panodiff_core.__main__ import build_parser, main
 from panodiff_core.engines.star import checkpoint
 from panodiff_core.engines.star.checkpoint import FACERAY, SAMPLER, SAMPLER_FACERAY, find_model
 from panodiff_core.engines.star.checkpoint.filling import added_part
 from panodiff_core.engines.star.faceray import FaceRayAdapter, FaceRayGenerator, FaceRaySampler
 from panodiff_core.engines.star.masked_sampler import MaskedSampler
 from panodiff_core.engines.star.scales import Scales
+from panodiff_core.engines.star.sources import CONVERT, SOURCES, where_to_get
 from panodiff_core.io.checkpoints.entries import Entry
 from panodiff_core.io.checkpoints.torch_files import tensor_entries
 from panodiff_core.io.checkpoints.writing import write_safetensors
@@ -216,7 +217,7 @@ VAE_SIZES = {
 
 
 @pytest.fixture
-def identify(monkeypatch):
+def identify(monkeypatch, tmp_path):
     """`find_model` over fake weights, from their names and shapes alone."""
     from panodiff_core.engines.star.checkpoint import source
     from panodiff_core.engines.star.checkpoint.formats import StarWeights
@@ -227,7 +228,8 @@ def identify(monkeypatch):
             tensor_entries(generator, name), tensor_entries(vae, name), noted, "flat .pth", name
         )
         monkeypatch.setattr(source, "open_weights", lambda path: found)
-        return find_model(Path(name), preset=preset).config
+        (tmp_path / name).touch()
+        return find_model(tmp_path / name, preset=preset).config
 
     return run
 
@@ -340,8 +342,11 @@ def test_no_torch_file(tmp_path, content):
     assert "no file of torch.save" in refused(tmp_path / "star.pth")
 
 
-def test_no_file(tmp_path):
-    assert "there is no file" in refused(tmp_path / "star.pth")
+def test_no_file(save, tmp_path):
+    gone = refused(tmp_path / "star.pth", tmp_path / "vqvae.pth")
+    assert f"no model folder or file {tmp_path / 'star.pth'}, no autoencoder (vqvae) at {tmp_path}" in gone
+    assert where_to_get() in gone
+    assert "there is no file" in refused(save(trainer()), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -573,7 +578,25 @@ def test_folder_lacks_files(folder):
     assert "lacks vqvae.safetensors" in refused(folder)
     (folder / "config.json").unlink()
     assert checkpoint.missing_files(folder) == ["config.json", "vqvae.safetensors"]
-    assert "config.json is missing" in refused(folder)
+    (folder / "star.safetensors").unlink()
+    message = refused(folder)
+    assert f"{folder} lacks config.json, star.safetensors, vqvae.safetensors." in message
+    assert message.endswith(where_to_get())
+
+
+def test_where_to_get_names_origin_place_and_the_command_that_converts():
+    text = where_to_get()
+    for words in (
+        "https://huggingface.co/taocrayon/STAR to models/diffusion_models/",
+        "https://huggingface.co/FoundationVision/var to models/vae/",
+        "stable-diffusion-2-1 to models/diffusers/stable-diffusion-2-1/",
+        "--text",
+    ):
+        assert words in text, words
+    argv = CONVERT.removeprefix("python -m panodiff_core ").split()
+    args = build_parser().parse_args(argv)
+    names = [file for source in SOURCES[:2] for file in source.files]
+    assert [str(args.input), str(args.vqvae)] == names and CONVERT in text
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,11 @@ class DownloadError(PanoDiffError):
     """A file cannot be fetched: no access, not there, not reachable, no space, or not what was announced."""
 
 
-class Interrupted(DownloadError):
+class Unreachable(DownloadError):
+    """The hub could not be asked: no network, switched off, or no library to ask with."""
+
+
+class Interrupted(Unreachable):
     """A transfer or its server failed in a way that may pass; asking again can help. `reason` leaves the way out
     away.
     """
@@ -56,25 +60,25 @@ class RemoteFile:
 
 
 def check_library() -> None:
-    """Raises DownloadError with the pip command when huggingface_hub is missing or too old."""
+    """Raises Unreachable with the pip command when huggingface_hub is missing or too old."""
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
         if error.name != "huggingface_hub":
             raise
-        raise DownloadError(
+        raise Unreachable(
             f"the Python package huggingface_hub is missing, which downloads need; run: {INSTALL}"
         ) from None
     version = huggingface_hub.__version__
     if int(version.split(".")[0]) < OLDEST:
-        raise DownloadError(f"huggingface_hub {version} is too old; run: {INSTALL}")
+        raise Unreachable(f"huggingface_hub {version} is too old; run: {INSTALL}")
 
 
 class Hub:
     """One hub and the token it is asked with.
 
     `endpoint` None: what HF_ENDPOINT says, else huggingface.co. `token` None: HF_TOKEN, or what `hf auth login`
-    stored. Raises DownloadError when huggingface_hub is missing or too old.
+    stored. Raises Unreachable when huggingface_hub is missing or too old.
     """
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
@@ -137,7 +141,7 @@ class Hub:
         try:
             yield
         except OfflineModeIsEnabled:
-            raise DownloadError(
+            raise Unreachable(
                 "downloads are switched off: HF_HUB_OFFLINE is set; unset it and run the command again."
             ) from None
         except HfHubHTTPError as error:
@@ -151,7 +155,7 @@ class Hub:
         except HFValidationError as error:
             raise DownloadError(f"{repo!r} is no repository name: {error}") from error
         except ValueError as error:
-            raise DownloadError(
+            raise Unreachable(
                 f"{self.endpoint} does not answer like a hub ({error}): is it a login page of the network, or a wrong "
                 "HF_ENDPOINT or --endpoint?"
             ) from error

@@ -105,6 +105,24 @@ def show(items: Sequence[Item]) -> str:
     return f"{table(rows)}\n{size_text(total)} in all, {size_text(to_fetch)} to fetch"
 
 
+def show_unasked(sources: Sequence[Source], root: Path) -> str:
+    """The files as a table without a hub: names or patterns, the rounded size of each part, and what is there."""
+    rows = [("PART", "SIZE", "FILE", "STATE", "FROM")]
+    for source in sources:
+        part, size = source.part, "not known" if source.size_gb is None else f"about {source.size_gb:g} GB"
+        for name in (*source.files, *source.optional):
+            target = root / source.place(name)
+            state = "if there is one" if name in source.optional else "to fetch"
+            if any(target.parent.glob(target.name)):
+                state = "some there" if "*" in name else "there"
+            rows.append((part, size, str(target), state, f"{source.repo}/{name}"))
+            part = size = ""
+    total = sum(source.size_gb or 0.0 for source in sources)
+    unknown = [source.part for source in sources if source.size_gb is None]
+    without = f", without {' and '.join(unknown)}" if unknown else ""
+    return f"{table(rows)}\nabout {total:.4g} GB in all{without}"
+
+
 def download(hub: Hub, items: Sequence[Item], replace: bool = False) -> None:
     """Fetch what is missing, verify what is there. Prints every finished path on stdout.
 

@@ -99,8 +99,8 @@ def find_preset(name: str, kind: str = "flux") -> Preset:
     if kind == "small" and preset.small is None:
         known = ", ".join(each.name for each in PRESETS.values() if each.small is not None)
         raise InputError(
-            f"preset {name!r} is for FLUX weights; with the small model there are {known}, and engine.upscale "
-            "for larger pictures"
+            f"preset {name!r} is for FLUX weights; with the small model there are {known}, and for larger pictures the "
+            "second pass: --upscale 2 or 4 on the command line, engine.upscale in Python"
         )
     return preset
 

@@ -48,6 +48,11 @@ SOURCES: tuple[Source, ...] = (
 )
 """The published model for 512 pixels, with what it needs beside it."""
 
+CONVERT = (
+    f"python -m panodiff_core convert star {SOURCES[0].files[0]} star-d30-512 --vqvae {SOURCES[1].files[0]}"
+)
+"""The command line that makes a model folder of the published files."""
+
 
 def where_to_get() -> str:
     """What to fetch, from where, to which folder: text to end a message about a missing file."""
@@ -55,6 +60,8 @@ def where_to_get() -> str:
         (
             "STAR's published files; models is ComfyUI's models folder, or any folder of yours:",
             *map(_line, SOURCES),
+            f"  a model folder of them: {CONVERT}",
+            "  (text_encoder/ and tokenizer/ go into it, too, or their folder is given as text, --text)",
         )
     )
 

@@ -13,6 +13,7 @@ from ....io.checkpoints.quantised import dequantised
 from ....io.checkpoints.safetensors_files import open_safetensors, weight_files
 from ....io.json_file import read_json
 from ....runtime.errors import CheckpointError, InputError
+from .absent import refuse_absent
 from .configurations import clip_config, t5_config, transformer_config, vae_config
 from .formats import CLIP, T5, TRANSFORMER, VAE, FoundPart, read_parts, text_names
 from .sources import where_to_get
@@ -78,11 +79,8 @@ def find_model(
     what it holds. `configs` (part → fields of its config.json) says what shapes cannot. Raises CheckpointError when a
     part is missing, damaged or another model's, InputError for a part that does not exist.
     """
-    parts = {name: Path(path).expanduser() for name, path in (parts or {}).items()}
-    unknown = sorted(parts.keys() - set(PARTS))
-    if unknown:
-        raise InputError(f"unknown part {unknown[0]!r}: there are {', '.join(PARTS)}")
-    given = configs or {}
+    parts, given = given_parts(parts), configs or {}
+    refuse_absent(model, parts)
     sources = {
         name: find_part(path, name, given.get(name)) for name, path in parts.items() if name in WEIGHTS
     }
@@ -106,6 +104,14 @@ def find_model(
     )
 
 
+def given_parts(parts: Mapping[str, str | Path] | None) -> dict[str, Path]:
+    """What a person gave for single parts, as paths. Raises InputError for a part that does not exist."""
+    unknown = sorted((parts or {}).keys() - set(PARTS))
+    if unknown:
+        raise InputError(f"unknown part {unknown[0]!r}: there are {', '.join(PARTS)}")
+    return {name: Path(path).expanduser() for name, path in (parts or {}).items()}
+
+
 def find_part(path: Path, name: str, config: Mapping[str, Any] | None = None) -> PartSource:
     """One part from a sub-folder of the diffusers layout, or from a weight file; see `find_model`."""
     if path.is_file():
@@ -113,10 +119,7 @@ def find_part(path: Path, name: str, config: Mapping[str, Any] | None = None) ->
         if name not in found:
             raise CheckpointError(f"{path} holds {' and '.join(found)}, not a {name}")
         return _from_file(path, found[name], config)
-    if not path.is_dir():
-        raise CheckpointError(
-            f"there is no {name} at {path}: give a weight file, or a folder of the diffusers layout"
-        )
+    refuse_absent(parts={name: path})
     config = dict(config or read_json(path / "config.json"))
     files = weight_files(path, _STEMS[name])
     entries, metadata = open_safetensors(files)
@@ -154,8 +157,6 @@ def _weight_names(part: str) -> tuple[str, ...]:
 
 
 def _check_folder(folder: Path, elsewhere: Mapping[str, Path]) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no model folder or file {folder}: {SOURCE}")
     lacking = _lacking(folder, tuple(elsewhere))
     if lacking:
         for part in WEIGHTS:

@@ -13,7 +13,9 @@ from ....runtime.placement import Placement, parse_device
 from ....runtime.precision import parse_dtype
 from ....runtime.storage import TORCHAO, parse_storage, store
 from ..model import LoraStack, use_attention
+from .absent import refuse_absent
 from .components import Components, load_components
+from .layout import given_parts
 from .lora import LoraChoice, parse_loras, read_lora
 
 
@@ -53,7 +55,9 @@ def read_model(
     compute = parse_dtype(dtype, target)
     stored = parse_storage(storage, compute, target, offload)
     attend = choose_attention(attention, compute, target)
-    adapters = [(read_lora(path), strength) for path, strength in parse_loras(lora)]
+    chosen, parts = parse_loras(lora), given_parts(parts)
+    refuse_absent(model, parts, [Path(path).expanduser() for path, _ in chosen])
+    adapters = [(read_lora(path), strength) for path, strength in chosen]
     components = load_components(model, compute, parts, storage=stored)
     if attend is not None:
         use_attention(components.transformer, attend)

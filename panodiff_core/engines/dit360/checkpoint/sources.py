@@ -46,6 +46,8 @@ _OTHER_NAMES = {
     "t5xxl": "t5",
 }
 
+_MODELS = "models is ComfyUI's models folder, or any folder of yours"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -170,10 +172,10 @@ def _moved(source: Source, where: str) -> Source:
     return replace(source, repo=f"{owner}/{name}", files=(file,), optional=configs)
 
 
-def command(part: str, layout: str | None) -> str:
-    """The command line that fetches one part."""
-    choice = f" --layout {layout}" if layout else ""
-    return f"python -m panodiff_core download dit360{choice} --only {part} --to models"
+def command(part: str | None, layout: str | None) -> str:
+    """The command line that fetches one part, or all of a layout."""
+    choice = (f" --layout {layout}" if layout else "") + (f" --only {part}" if part else "")
+    return f"python -m panodiff_core download dit360{choice} --to models"
 
 
 def by_hand(source: Source) -> str:
@@ -183,6 +185,16 @@ def by_hand(source: Source) -> str:
     kept = ", keeping the sub-folders" if source.tree else ""
     names = ", ".join((*source.files, *(f"{name} if there is one" for name in source.optional)))
     return f"{names}{size} from {source.page}{gate} to models/{source.folder}/{kept}"
+
+
+def where_to_get_all() -> str:
+    """`where_to_get` for FLUX.1-dev as a whole, in the diffusers layout."""
+    whole = [source for source in SOURCES if source.layout == "diffusers"]
+    files = dict.fromkeys(file.split("/")[0] for source in whole for file in source.files)
+    size = round(sum(source.size_gb or 0.0 for source in whole), 1)
+    lines = [f"FLUX.1-dev as a folder of the diffusers layout; {_MODELS}:"]
+    lines += [f"  {by_hand(_flux('all', tuple(files), size))}", f"  or run: {command(None, None)}"]
+    return "\n".join(lines)
 
 
 def where_to_get(part: str, layout: str | None = None) -> str:
@@ -199,7 +211,7 @@ def where_to_get(part: str, layout: str | None = None) -> str:
     found = [s for s in SOURCES if s.part == name and (layout is None or s.layout in (None, layout))]
     if not found:
         raise InputError(f"the {layout} layout has no part {name}.")
-    lines = [f"{PARTS[name]} ({name}); models is ComfyUI's models folder, or any folder of yours:"]
+    lines = [f"{PARTS[name]} ({name}); {_MODELS}:"]
     titles = {"diffusers": "diffusers layout: ", "comfyui": "single file: ", None: ""}
     lines += [f"  {titles[source.layout]}{by_hand(source)}" for source in found]
     lines += [f"  or run: {command(name, each)}" for each in dict.fromkeys(source.layout for source in found)]

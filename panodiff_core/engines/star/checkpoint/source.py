@@ -10,7 +10,8 @@ from ....io.checkpoints.entries import Entry
 from ....runtime.errors import CheckpointError, InputError
 from ..config import FaceRayConfig, STARConfig, VQVAEConfig
 from ..presets import PRESETS
-from .folder import ModelConfig, read_config, read_weights
+from ..sources import where_to_get
+from .folder import ModelConfig, missing_files, read_config, read_weights
 from .formats import StarWeights, open_weights
 from .shapes import ADAPTER, depth_of, faceray_config, generator_config, refuse_other_sizes, vqvae_config
 
@@ -55,6 +56,7 @@ def find_model(path: Path, vqvae: Path | None = None, preset: str | None = None)
                 f"{path} is a model folder, which says itself what it is: leave preset and vqvae out"
             )
         return _from_folder(path)
+    _refuse_absent(path, vqvae)
     weights = open_weights(path)
     if not weights.generator:
         raise CheckpointError(
@@ -70,7 +72,20 @@ def find_model(path: Path, vqvae: Path | None = None, preset: str | None = None)
     return ModelSource(config, weights.generator, weights.vqvae, weights.form, weights.where)
 
 
+def _refuse_absent(path: Path, vqvae: Path | None) -> None:
+    missing = [] if path.exists() else [f"model folder or file {path}"]
+    if vqvae is not None and not vqvae.exists():
+        missing.append(f"autoencoder (vqvae) at {vqvae}")
+    if missing:
+        raise CheckpointError(
+            f"there is no {', no '.join(missing)}. Any path may be given; where such files come from and go:\n"
+            f"{where_to_get()}"
+        )
+
+
 def _from_folder(folder: Path) -> ModelSource:
+    if lacking := missing_files(folder):
+        raise CheckpointError(f"{folder} lacks {', '.join(lacking)}.\n{where_to_get()}")
     said, (generator, vqvae), where = read_config(folder), read_weights(folder), str(folder)
     found = generator_config(generator, said.generator, where)
     by = "config.json"
