@@ -15,14 +15,13 @@ from panodiff_core.io.checkpoints.safetensors_files import open_safetensors
 from panodiff_core.runtime.errors import CheckpointError
 
 pytestmark = pytest.mark.skipif(not CAN_FILL, reason="this system cannot fill a mapping at once")
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2)
+VALUES = [(dtype, value) for dtype in DTYPES for value in (torch.nan, torch.inf, -torch.inf)]
+VALUES.append((torch.float8_e4m3fn, torch.nan))  # this type has no infinity
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(("dtype", "value"), VALUES, ids=str)
 def test_every_place_and_every_range_of_rows(tmp_path, dtype, value):
-    if value != torch.nan and dtype is torch.float8_e4m3fn:
-        pytest.skip("this type has no infinity")
     rows, width = 5, 1031
     for place in (0, 2 * width + 7, rows * width - 1):
         tensor = torch.ones(rows, width)
