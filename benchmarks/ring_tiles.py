@@ -1,10 +1,10 @@
 """Decoding a large panorama in less memory: error, borders, time and peak memory of every way to do it.
 
     python -m benchmarks.ring_tiles [--model PATH] [--size 2048x1024] [--budget-gb G ...] [--threads 2] [--out RESULT.json]
-    python -m benchmarks.ring_tiles --size 8192x4096 --tiles-only --budget-gb 4 8
+    python -m benchmarks.ring_tiles --size 8192x4096 --only tiles --budget-gb 4
 
-Run it from the repository root. With --tiles-only nothing sees the whole picture, neither encoder nor decoder: for sizes
-whose attention, which grows with the square of the pixels, is too much for the machine. There is no reference then. The latents are those of a rendered world. Each way decodes in a process of its own,
+Run it from the repository root. With --only there is no reference, one decoding within each budget, and the encoder works in
+tiles: for sizes whose attention, which grows with the square of the pixels, is hard on the machine. The latents are those of a rendered world. Each way decodes in a process of its own,
 so that its peak of resident memory over what it had before is its own; it is held against the budget. Errors are against
 the untiled decoder or, where that would not fit, against "global" without a budget. Columns at the seam and at the
 borders of tiles are held against the 95th percentile of all columns. Times are those of one run.
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--size", default="2048x1024", help="width x height in pixels")
     parser.add_argument("--budget-gb", type=float, nargs="*", default=[])
     parser.add_argument(
-        "--tiles-only", action="store_true", help="tiles within each --budget-gb, and nothing else"
+        "--only", choices=("tiles", "global"), help="this within each --budget-gb, and nothing else"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
@@ -202,16 +202,16 @@ def main() -> None:
     width, height = (int(n) for n in args.size.split("x"))
     rows: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
-        tiling = "tiles" if args.tiles_only else "global"
+        tiling = "tiles" if args.only else "global"
         needs = alone(prepare, args.model, height, width, args.threads, folder, tiling)
         reference = None
         chosen = ways(needs, width // needs["factor"], args.budget_gb)
-        if args.tiles_only:
-            chosen = [Way(f"tiles within {budget:g} GB", "tiles", budget) for budget in args.budget_gb]
+        if args.only:
+            chosen = [Way(f"{args.only} within {budget:g} GB", args.only, budget) for budget in args.budget_gb]
         for way in chosen:
             row = alone(decode, args.model, way, folder, args.threads)
             picture = torch.load(Path(folder) / f"{way.name}.pt")
-            if reference is None and not args.tiles_only:
+            if reference is None and not args.only:
                 reference = picture
             rows[way.name] = judge(way, row, reference, picture, needs["factor"])
             print(f"{way.name}: done", flush=True)
@@ -221,7 +221,7 @@ def main() -> None:
         "torch": torch.__version__,
         "threads": args.threads,
         "size": args.size,
-        "reference": None if args.tiles_only else next(iter(rows)),
+        "reference": None if args.only else next(iter(rows)),
         "rows": rows,
         "claims": {
             "bands equal the reference": all(
@@ -237,7 +237,7 @@ def main() -> None:
             ),
         },
     }
-    if args.tiles_only:
+    if args.only:
         del results["claims"]["bands equal the reference"]
     for claim, holds in results["claims"].items():
         print(f"{'yes' if holds else 'NO':5}{claim}")

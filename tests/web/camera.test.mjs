@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { Camera, HOME } from "../../web/viewer/camera.mjs";
+import { limitsOf } from "../../web/viewer/modes.mjs";
 import { fittedSize } from "../../web/viewer/source.mjs";
 
 function settle(camera, fps = 60) {
@@ -50,14 +51,14 @@ test("pitch ends at the poles and the field of view within its limits", () => {
   camera.drag(0, 500);
   assert.equal(camera.pose.pitchDeg, 90);
   camera.zoom(1e-3, true);
-  assert.equal(camera.pose.fovDeg, 20);
+  assert.equal(camera.pose.fovDeg, 10);
   camera.zoom(1e3, true);
   assert.equal(camera.pose.fovDeg, 120);
 });
 
 test("a tall window limits its horizontal field of view by the vertical one", () => {
   const camera = new Camera();
-  camera.setWindow(200, 600);
+  camera.setLimits(limitsOf("perspective", 200, 600));
   assert.ok(camera.pose.fovDeg < 66 && camera.pose.fovDeg > 64, `${camera.pose.fovDeg}`);
 });
 

@@ -2,13 +2,17 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 
+import { createLens, windowToDirection } from "../../web/viewer/lens.mjs";
 import {
   cameraRotation, compassPoint, coverage, directionToLonLat, formatDegrees, horizontalFovDeg,
-  lonLatToDirection, lonLatToPixel, perspectiveDirection, pixelToLonLat, verticalFovDeg, wrapDegrees,
+  lonLatToDirection, lonLatToPixel, pixelToLonLat, wrapDegrees,
 } from "../../web/viewer/projection.mjs";
 
 const vectors = JSON.parse(await readFile(new URL("./vectors.json", import.meta.url), "utf8"));
 const TOLERANCE = 1e-9;
+
+const perspectiveDirection = (x, y, width, height, pose) =>
+  windowToDirection(createLens("perspective", pose, width, height), x, y);
 
 function close(actual, expected, what, tolerance = TOLERANCE) {
   const flat = [actual, expected].map((value) => [value].flat(2));
@@ -65,10 +69,9 @@ test("the middle is forward, right of it is yaw to the right, up is pitch up", (
   close(right, [Math.SQRT1_2, 0, Math.SQRT1_2], "the right edge at 90° of view is 45° to the right");
 });
 
-test("fields of view convert both ways", () => {
-  close(verticalFovDeg(100, 100, 90), 90, "square");
-  close(verticalFovDeg(200, 100, 90), 2 * Math.atan(0.5) * (180 / Math.PI), "wide");
-  close(horizontalFovDeg(200, 100, verticalFovDeg(200, 100, 77)), 77, "round trip");
+test("a horizontal field of view belongs to a vertical one", () => {
+  close(horizontalFovDeg(100, 100, 90), 90, "square");
+  close(horizontalFovDeg(200, 100, 90), 2 * Math.atan(2) * (180 / Math.PI), "wide");
 });
 
 test("pictures that are not 2:1 lie on the sphere unstretched", () => {

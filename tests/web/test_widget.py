@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -164,10 +165,11 @@ def test_drag_turns_with_the_hand_and_glides_on(page):
     first, second = (
         float(text.split("yaw ")[1].split("°")[0].replace("−", "-")) for text in (thrown, rested)
     )
-    degrees_per_pixel = 2 / area["width"] * 57.29578  # in the middle, at 90° of view: tan(45°) = 1
-    glide = 0.28 * 1000 * degrees_per_pixel  # 0.28 s at 1000 pixels per second
-    assert first - 100 * degrees_per_pixel == pytest.approx(glide, rel=0.2)
-    assert second - first == pytest.approx(-50 * degrees_per_pixel, abs=0.2)
+    half = area["width"] / 2  # pixels to the edge, which is 45° away
+    held = [math.degrees(math.atan(pixels / half)) for pixels in (100, 90, 50)]
+    glide = 0.28 * (held[0] - held[1]) / 0.01  # 0.28 s at the speed of the last 10 ms
+    assert first - held[0] == pytest.approx(glide, rel=0.2)
+    assert second - first == pytest.approx(-held[2], abs=0.15)  # what the hand held stayed under it
 
 
 def test_keys_buttons_wheel_and_reset(page):
@@ -187,9 +189,10 @@ def test_keys_buttons_wheel_and_reset(page):
     page.keyboard.press("+")
     assert "fov 72°" in settled(page, node)
     page.keyboard.press("-")
-    page.keyboard.press("0")
+    page.keyboard.press("r")
     assert "yaw 0.0° · pitch 0.0° · fov 90°" in settled(page, node)
     page.keyboard.press("Tab")  # into the toolbar
+    page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Zoom in (+)"
     page.keyboard.press("Enter")
     assert "fov 72°" in settled(page, node)
@@ -205,7 +208,7 @@ def test_reachable_names_for_assistive_technology(page):
     page.keyboard.press("ArrowRight")
     wait_until(page, "document.querySelector('.pd360 [aria-live]').textContent.startsWith('Yaw 9, pitch 0')")
     buttons = box(page, node).get_by_role("button").all()
-    assert len(buttons) == 4 and all(button.get_attribute("aria-label") for button in buttons)
+    assert len(buttons) == 5 and all(button.get_attribute("aria-label") for button in buttons)
 
 
 def test_full_screen_by_key_and_back_by_button(page):
@@ -248,7 +251,7 @@ def test_two_fingers_zoom(open_page, comfy):
     touch("touchEnd", 0)
     assert settled(page, node).endswith("fov 45°")  # twice the distance, half the angle
     pose = page.evaluate("node => harness.view(node).pose", node)
-    assert abs(pose["yawDeg"]) < 1 and pose["pitchDeg"] == 0  # opposite fingers do not turn, nor throw
+    assert abs(pose["yawDeg"]) < 1 and abs(pose["pitchDeg"]) < 1e-6  # opposite fingers do not turn, nor throw
 
 
 def test_reduced_motion_does_not_glide(open_page, comfy):
@@ -267,7 +270,8 @@ def test_reduced_motion_does_not_glide(open_page, comfy):
 def test_twenty_viewers_share_one_context_and_all_show_their_picture(page):
     nodes = [place(page) for _ in range(20)]
     counts = page.evaluate("harness.counts()")
-    assert (counts["contexts"], counts["liveContexts"], counts["programs"]) == (1, 1, 1)
+    assert (counts["contexts"], counts["liveContexts"]) == (1, 1)
+    assert counts["programs"] <= 2  # of the empty sphere and of the picture, whatever the number of viewers
     assert page.evaluate("harness.statistics()")["viewers"] == 20
     for node in nodes:
         wait_until_drawn(page, node)

@@ -2,13 +2,11 @@
  * Where the viewer looks, and how it gets there: easing towards a goal and inertia after a drag. No DOM here.
  */
 
-import { clamp, horizontalFovDeg, wrapDegrees } from "./projection.mjs";
+import { limitsOf } from "./modes.mjs";
+import { clamp, wrapDegrees } from "./projection.mjs";
 
 export const HOME = Object.freeze({ yawDeg: 0, pitchDeg: 0, rollDeg: 0, fovDeg: 90 });
 
-const MIN_FOV_DEG = 20;
-const MAX_FOV_DEG = 120;
-const MAX_VERTICAL_FOV_DEG = 125;
 const EASE_SECONDS = 0.08; // time constant of the way to a goal
 const GLIDE_SECONDS = 0.28; // time constant of inertia
 const STOP_SPEED = 1.5; // degrees per second; slower than this is standing still
@@ -20,7 +18,7 @@ export class Camera {
     this.pose = { ...HOME };
     this.goal = { ...HOME };
     this.speed = { yaw: 0, pitch: 0 };
-    this.maxFovDeg = MAX_FOV_DEG;
+    this.limits = limitsOf("perspective", 1, 1);
   }
 
   /** The pose with yaw in −180 … 180: what is shown, handed out and compared. */
@@ -28,11 +26,18 @@ export class Camera {
     return { ...this.pose, yawDeg: wrapDegrees(this.pose.yawDeg) };
   }
 
-  /** A tall window must not see more than the plane of a picture can hold. */
-  setWindow(width, height) {
-    this.maxFovDeg = Math.min(MAX_FOV_DEG, horizontalFovDeg(width, height, MAX_VERTICAL_FOV_DEG));
+  /** What a mode and a window allow, from `limitsOf`; the pose moves inside it at once. */
+  setLimits(limits) {
+    this.limits = limits;
     this.setGoal({});
-    this.pose.fovDeg = Math.min(this.pose.fovDeg, this.maxFovDeg);
+    Object.assign(this.pose, this.allowed(this.pose));
+  }
+
+  /** A pose within the limits. */
+  allowed(pose) {
+    const { yaw, pitch, fov } = this.limits;
+    const fovDeg = clamp(pose.fovDeg, ...fov);
+    return { ...pose, yawDeg: yaw ?? pose.yawDeg, pitchDeg: clamp(pose.pitchDeg, ...pitch(fovDeg)), fovDeg };
   }
 
   /** Look somewhere at once; members left out stay. */
@@ -80,9 +85,7 @@ export class Camera {
   }
 
   setGoal(pose) {
-    Object.assign(this.goal, pose);
-    this.goal.pitchDeg = clamp(this.goal.pitchDeg, -90, 90);
-    this.goal.fovDeg = clamp(this.goal.fovDeg, MIN_FOV_DEG, this.maxFovDeg);
+    this.goal = this.allowed({ ...this.goal, ...pose });
   }
 
   /** Move on by `seconds`. Returns whether there is more to come. */

@@ -2,11 +2,13 @@
  * Hands on the view: mouse, touch, pen, wheel and keys, turned into movements of the camera.
  */
 
-import { clamp, degrees, halfTangents, radians } from "./projection.mjs";
+import { modeOfKey } from "./modes.mjs";
+import { clamp } from "./projection.mjs";
 
 const WHEEL_PIXELS = { 0: 1, 1: 16, 2: 400 }; // by WheelEvent.deltaMode: pixels, lines, pages
 const ZOOM_PER_WHEEL_PIXEL = 0.0012;
-const KEY_TURN_SHARE = 1 / 10; // of the field of view, per key press
+const KEY_TURN_SHARE = 1 / 10; // of the field of view, per key press …
+const MAX_KEY_TURN_DEG = 15; // … where that is not a leap
 const REST_SECONDS = 0.09; // a hand that stood still this long before letting go does not throw
 
 export const ZOOM_STEP = 0.8;
@@ -16,8 +18,10 @@ export class Controls {
    * @param {HTMLElement} surface receives pointers
    * @param {HTMLElement} root receives focus, keys and the wheel
    * @param {Camera} camera
-   * @param {{moved: () => void, reset: () => void, fullscreen: () => void,
+   * @param {{moved: () => void, reset: () => void, fullscreen: () => void, setMode: (mode: string) => void,
+   *     turnBetween: (before: number[], after: number[]) => number[],
    *     wheelIsOurs: (event: WheelEvent) => boolean}} host
+   *     `turnBetween`: change of yaw and pitch, in degrees, for a hand that moves between two positions
    */
   constructor(surface, root, camera, host) {
     Object.assign(this, { surface, root, camera, host });
@@ -38,13 +42,6 @@ export class Controls {
   dispose() {
     this.listeners.abort();
     this.pointers.clear();
-  }
-
-  /** Degrees that one pixel of the surface spans in the middle of the view. */
-  degreesPerPixel() {
-    const { clientWidth, clientHeight } = this.surface;
-    const [tangent] = halfTangents(clientWidth, clientHeight, this.camera.pose.fovDeg);
-    return degrees((2 * tangent) / clientWidth);
   }
 
   pointerDown(event) {
@@ -77,16 +74,14 @@ export class Controls {
       this.camera.zoom(distance(before) / distance(here), true);
     }
     const fingers = others.length + 1; // two move the view by the movement of their middle
-    this.dragBy((here.x - before.x) / fingers, (here.y - before.y) / fingers, here.time);
+    const middle = { x: before.x + (here.x - before.x) / fingers, y: before.y + (here.y - before.y) / fingers };
+    this.drag(before, middle, here.time);
     this.host.moved();
   }
 
   /** The picture follows the hand: dragging right turns left. */
-  dragBy(dx, dy, time) {
-    const scale = this.degreesPerPixel();
-    // Towards the poles the same distance on the screen is a larger turn.
-    const yaw = (-dx * scale) / Math.max(Math.cos(radians(this.camera.pose.pitchDeg)), 0.3);
-    const pitch = dy * scale;
+  drag(before, after, time) {
+    const [yaw, pitch] = this.host.turnBetween([before.x, before.y], [after.x, after.y]);
     this.camera.drag(yaw, pitch);
     const seconds = Math.max((time - this.throwSpeed.time) / 1000, 0.004);
     const share = clamp(seconds / 0.05, 0.2, 1); // averaged over the last 50 ms or so
@@ -111,7 +106,7 @@ export class Controls {
   }
 
   wheel(event) {
-    if (!this.host.wheelIsOurs(event)) return;
+    if (event.target.closest?.(".pd360-panel") || !this.host.wheelIsOurs(event)) return;
     event.preventDefault();
     event.stopPropagation();
     const pixels = clamp(event.deltaY * (WHEEL_PIXELS[event.deltaMode] ?? 1), -400, 400);
@@ -122,7 +117,8 @@ export class Controls {
 
   keyDown(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const action = this.actionOf(event.key);
+    if (event.target.matches?.("input")) return; // a slider has its own keys
+    const action = this.actionOf(event);
     if (!action) return;
     event.preventDefault();
     event.stopPropagation(); // ComfyUI has shortcuts of its own for some of these keys
@@ -130,22 +126,26 @@ export class Controls {
     this.host.moved();
   }
 
-  actionOf(key) {
-    const step = this.camera.pose.fovDeg * KEY_TURN_SHARE;
+  actionOf({ key, code }) {
+    const mode = modeOfKey(key);
+    if (mode) return () => this.host.setMode(mode);
+    const step = Math.min(this.camera.pose.fovDeg * KEY_TURN_SHARE, MAX_KEY_TURN_DEG);
     const actions = {
-      ArrowLeft: () => this.camera.turn(-step, 0),
-      ArrowRight: () => this.camera.turn(step, 0),
-      ArrowUp: () => this.camera.turn(0, step),
-      ArrowDown: () => this.camera.turn(0, -step),
+      arrowleft: () => this.camera.turn(-step, 0),
+      arrowright: () => this.camera.turn(step, 0),
+      arrowup: () => this.camera.turn(0, step),
+      arrowdown: () => this.camera.turn(0, -step),
       "+": () => this.camera.zoom(ZOOM_STEP),
       "=": () => this.camera.zoom(ZOOM_STEP),
       "-": () => this.camera.zoom(1 / ZOOM_STEP),
       _: () => this.camera.zoom(1 / ZOOM_STEP),
-      Home: () => this.host.reset(),
-      0: () => this.host.reset(),
+      home: () => this.host.reset(),
+      r: () => this.host.reset(),
       f: () => this.host.fullscreen(),
-      F: () => this.host.fullscreen(),
     };
-    return Object.hasOwn(actions, key) ? actions[key] : null;
+    if (Object.hasOwn(actions, key.toLowerCase())) return actions[key.toLowerCase()];
+    // Some keyboards have digits only with the shift key; there the key's place counts.
+    const byPlace = modeOfKey(code?.match(/^Digit(\d)$/)?.[1]);
+    return byPlace ? () => this.host.setMode(byPlace) : null;
   }
 }

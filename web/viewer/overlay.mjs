@@ -2,25 +2,22 @@
  * What lies over the picture: toolbar, compass and read-out, notices, and the texts for screen readers.
  */
 
+import { element, iconButton } from "./elements.mjs";
+import { MODES } from "./modes.mjs";
+import { OptionsPanel } from "./options_panel.mjs";
 import { compassPoint, formatDegrees } from "./projection.mjs";
 
 const ANNOUNCE_AFTER_MS = 600; // a screen reader hears where the view came to rest, not every frame
 const HELP =
   "Drag, or use the arrow keys, to look around. " +
-  "Plus and minus zoom, Home or 0 resets the view, F is full screen.";
+  "Plus and minus zoom, Home or R resets the view, F is full screen. " +
+  "The digits choose the view: 1 perspective, 2 flat, 3 seam, 4 zenith, 5 nadir, 6 little planet, 7 fisheye, " +
+  "8 Pannini, 9 cubemap cross, 0 cubemap 3 by 2.";
 
 let serial = 0;
 
-function element(tag, className, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  made.className = className;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
 export class Overlay {
-  /** @param {{zoomIn, zoomOut, reset, fullscreen, page}} actions what the toolbar's buttons do */
+  /** @param {{zoomIn, zoomOut, reset, fullscreen, page, setMode, setDisplay}} actions what the buttons do */
   constructor(root, actions) {
     serial += 1;
     this.root = root;
@@ -34,51 +31,57 @@ export class Overlay {
     this.message = element("div", "pd360-message", { role: "status" });
     this.caption = element("div", "pd360-caption");
     this.progress = element("div", "pd360-progress", { "aria-hidden": "true" });
+    this.options = new OptionsPanel(root, actions);
     this.toolbar = this.makeToolbar(actions);
     const bar = element("div", "pd360-bar", {}, this.readout, this.toolbar);
     const foot = element("div", "pd360-foot", {}, this.caption, bar);
     this.parts = [this.progress, this.message, this.notices, foot, this.live, this.help];
     root.setAttribute("aria-describedby", this.help.id);
-    root.append(...this.parts);
+    this.options.panel.before(...this.parts); // Tab goes from the toolbar into the panel
   }
 
   makeToolbar(actions) {
-    const button = (name, label, action) => {
-      const attributes = { type: "button", title: label, "aria-label": label };
-      const made = element("button", `pd360-button pd360-${name}`, attributes);
-      made.addEventListener("click", action);
-      return made;
-    };
-    this.fullscreenButton = button("fullscreen", "Full screen (F)", actions.fullscreen);
+    this.fullscreenButton = iconButton("fullscreen", "Full screen (F)", actions.fullscreen);
     this.pageLabel = element("span", "pd360-page");
     this.pager = element(
       "span", "pd360-pager", { hidden: "" },
-      button("previous", "Previous picture", () => actions.page(-1)),
+      iconButton("previous", "Previous picture", () => actions.page(-1)),
       this.pageLabel,
-      button("next", "Next picture", () => actions.page(1)),
+      iconButton("next", "Next picture", () => actions.page(1)),
     );
     return element(
       "div", "pd360-toolbar", { role: "toolbar", "aria-label": "View" },
       this.pager,
-      button("zoom-in", "Zoom in (+)", actions.zoomIn),
-      button("zoom-out", "Zoom out (−)", actions.zoomOut),
-      button("reset", "Reset the view (Home)", actions.reset),
+      this.options.opener,
+      iconButton("zoom-in", "Zoom in (+)", actions.zoomIn),
+      iconButton("zoom-out", "Zoom out (−)", actions.zoomOut),
+      iconButton("reset", "Reset the view (R)", actions.reset),
       this.fullscreenButton,
     );
   }
 
-  /** The live read-out; cheap enough for every frame. */
-  showPose({ yawDeg, pitchDeg, fovDeg }) {
-    const text = `${compassPoint(yawDeg)} · yaw ${formatDegrees(yawDeg)} · pitch ${formatDegrees(pitchDeg)}`;
-    const withFov = `${text} · fov ${Math.round(fovDeg)}°`;
-    if (this.angles.textContent === withFov) return;
-    this.angles.textContent = withFov;
+  /**
+   * The live read-out; cheap enough for every frame. `magnification` stands for the field of view in modes that
+   * show a whole picture; null in the others.
+   */
+  showPose({ yawDeg, pitchDeg, fovDeg }, mode, magnification) {
+    const percent = magnification === null ? null : Math.round(100 * magnification);
+    const parts = [
+      compassPoint(yawDeg), `yaw ${formatDegrees(yawDeg)}`, `pitch ${formatDegrees(pitchDeg)}`,
+      percent === null ? `fov ${Math.round(fovDeg)}°` : `zoom ${percent} %`,
+    ];
+    if (mode !== "perspective") parts.unshift(MODES[mode].label);
+    const text = parts.join(" · ");
+    if (this.angles.textContent === text) return;
+    this.angles.textContent = text;
     this.dial.style.setProperty("--pd360-yaw", `${yawDeg.toFixed(2)}deg`);
-    this.dial.style.setProperty("--pd360-fov", `${fovDeg.toFixed(2)}deg`);
+    this.dial.style.setProperty("--pd360-fov", `${Math.min(fovDeg, 360).toFixed(2)}deg`);
     clearTimeout(this.announcing);
     this.announcing = setTimeout(() => {
       const [yaw, pitch, fov] = [yawDeg, pitchDeg, fovDeg].map(Math.round);
-      this.live.textContent = `Yaw ${yaw}, pitch ${pitch}, field of view ${fov} degrees`;
+      const name = mode === "perspective" ? "" : `${MODES[mode].label}. `;
+      const size = percent === null ? `field of view ${fov} degrees` : `zoom ${percent} percent`;
+      this.live.textContent = `${name}Yaw ${yaw}, pitch ${pitch}, ${size}`;
     }, ANNOUNCE_AFTER_MS);
   }
 
@@ -117,5 +120,6 @@ export class Overlay {
   dispose() {
     clearTimeout(this.announcing);
     for (const part of this.parts) part.remove();
+    this.options.dispose();
   }
 }

@@ -6,8 +6,12 @@
  *   view.dispose();
  */
 
-import { Camera, HOME } from "./camera.mjs";
+import { Camera } from "./camera.mjs";
 import { Controls, ZOOM_STEP } from "./controls.mjs";
+import { DISPLAY, changedDisplay, displayIn } from "./display.mjs";
+import { dragTurn } from "./dragging.mjs";
+import { createLens, windowToLonLat } from "./lens.mjs";
+import { ModeSwitch } from "./mode_switch.mjs";
 import { Overlay } from "./overlay.mjs";
 import { coverage } from "./projection.mjs";
 import { acquireRenderer, releaseRenderer } from "./renderer.mjs";
@@ -31,6 +35,8 @@ export class PanoramaView {
     this.frame = 0;
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
+    this.modes = new ModeSwitch(this.camera, () => motion.matches);
+    this.display = DISPLAY;
     this.buildElement(label);
     this.listenToPage();
     this.startRenderer();
@@ -55,14 +61,19 @@ export class PanoramaView {
     this.overlay = new Overlay(root, {
       zoomIn: act(() => this.camera.zoom(ZOOM_STEP)),
       zoomOut: act(() => this.camera.zoom(1 / ZOOM_STEP)),
-      reset: act(() => this.camera.glideTo(HOME)),
+      reset: act(() => this.camera.glideTo(this.modes.home)),
       fullscreen: () => this.toggleFullscreen(),
       page: (step) => this.onPage(step),
+      setMode: (mode) => this.setMode(mode),
+      setDisplay: (changes) => this.setDisplay(changes),
     });
+    this.canvas.addEventListener("pointerdown", () => this.overlay.options.toggle(false));
     this.controls = new Controls(this.canvas, root, this.camera, {
       moved: () => this.requestFrame(),
-      reset: () => this.camera.glideTo(HOME),
+      reset: () => this.camera.glideTo(this.modes.home),
       fullscreen: () => this.toggleFullscreen(),
+      setMode: (mode) => this.setMode(mode),
+      turnBetween: (before, after) => dragTurn(this.mode, this.camera.pose, ...this.surfaceSize, before, after),
       wheelIsOurs: (event) => this.wheelIsOurs(event),
     });
     this.overlay.showMessage(this.emptyText);
@@ -104,7 +115,7 @@ export class PanoramaView {
     const ratio = Math.min(window.devicePixelRatio || 1, MAX_PIXEL_RATIO);
     const width = Math.max(Math.round(clientWidth * ratio), 1);
     const height = Math.max(Math.round(clientHeight * ratio), 1);
-    this.camera.setWindow(width, height);
+    this.modes.setWindow(width, height);
     if (width !== this.canvas.width || height !== this.canvas.height) {
       this.canvas.width = width;
       this.canvas.height = height;
@@ -186,6 +197,34 @@ export class PanoramaView {
     this.drawNow();
   }
 
+  /** The name of the mode, one of MODES. */
+  get mode() {
+    return this.modes.mode;
+  }
+
+  /** Go to a mode, as a number key does; with `atOnce` without the way between. */
+  setMode(mode, { atOnce = false } = {}) {
+    if (!this.modes.enter(mode, { atOnce })) return;
+    this.overlay.options.showMode(mode);
+    this.requestFrame();
+  }
+
+  /** Change some of the settings of display.mjs. */
+  setDisplay(changes) {
+    this.display = changedDisplay(this.display, changes);
+    this.overlay.options.showDisplay(this.display);
+    this.requestFrame();
+  }
+
+  get surfaceSize() {
+    return [this.canvas.clientWidth, this.canvas.clientHeight];
+  }
+
+  /** [longitude, latitude] in radians at a position in CSS pixels from the viewer's corner, or null. */
+  lonLatAt(x, y) {
+    return windowToLonLat(createLens(this.mode, this.camera.pose, ...this.surfaceSize), x, y);
+  }
+
   async toggleFullscreen() {
     if (document.fullscreenElement === this.root) await document.exitFullscreen();
     else if (this.root.requestFullscreen) await this.root.requestFullscreen();
@@ -197,7 +236,8 @@ export class PanoramaView {
     this.frame = requestAnimationFrame((now) => {
       this.frame = 0;
       const seconds = Math.min((now - (this.lastFrame ?? now - 16)) / 1000, 0.1);
-      const moving = this.camera.advance(seconds);
+      const [turning, changing] = [this.camera.advance(seconds), this.modes.advance(seconds)];
+      const moving = turning || changing;
       this.lastFrame = moving ? now : undefined;
       this.drawNow();
       if (moving) this.requestFrame();
@@ -206,8 +246,10 @@ export class PanoramaView {
 
   drawNow() {
     if (!this.renderer || this.disposed) return;
-    this.renderer.draw(this.picture, this.camera.pose, this.context);
-    this.overlay.showPose(this.pose);
+    for (const { lens, mode, opacity } of this.modes.layers()) {
+      this.renderer.draw(this.picture, lens, displayIn(mode, this.display), this.context, opacity);
+    }
+    this.overlay.showPose(this.pose, this.mode, this.modes.magnification);
   }
 
   contextLost() {

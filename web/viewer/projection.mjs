@@ -44,34 +44,19 @@ export function rotate(rows, vector) {
   return rows.map((row) => row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2]);
 }
 
+/** The inverse of `rotate`. */
+export function rotateBack(rows, vector) {
+  return [0, 1, 2].map((axis) => rows.reduce((sum, row, index) => sum + row[axis] * vector[index], 0));
+}
+
 export function normalise(vector) {
   const length = Math.hypot(vector[0], vector[1], vector[2]);
   return [vector[0] / length, vector[1] / length, vector[2] / length];
 }
 
-/** Tangents of half the horizontal and half the vertical field of view of a `width` × `height` window. */
-export function halfTangents(width, height, fovDeg) {
-  const horizontal = Math.tan(radians(fovDeg) / 2);
-  return [horizontal, (horizontal * height) / width];
-}
-
-export function verticalFovDeg(width, height, fovDeg) {
-  return degrees(2 * Math.atan(halfTangents(width, height, fovDeg)[1]));
-}
-
 /** Horizontal field of view of a window whose vertical one is `verticalDeg`. */
 export function horizontalFovDeg(width, height, verticalDeg) {
   return degrees(2 * Math.atan((Math.tan(radians(verticalDeg) / 2) * width) / height));
-}
-
-/**
- * World direction seen at the window position (`x`, `y`), in pixels from the top left corner; the centre of
- * pixel (column j, row i) is (j + ½, i + ½).
- */
-export function perspectiveDirection(x, y, width, height, pose) {
-  const [tangentX, tangentY] = halfTangents(width, height, pose.fovDeg);
-  const ray = [((2 * x) / width - 1) * tangentX, (1 - (2 * y) / height) * tangentY, 1];
-  return normalise(rotate(cameraRotation(pose.yawDeg, pose.pitchDeg, pose.rollDeg), ray));
 }
 
 /** Longitude (−π … π, right of forward) and latitude (−π/2 … π/2) of a direction. */

@@ -6,13 +6,11 @@
  * does.
  */
 
-import { cameraRotation, coverage, halfTangents } from "./projection.mjs";
-import { FRAGMENT_SHADER, VERTEX_SHADER } from "./shader.mjs";
+import { coverage } from "./projection.mjs";
+import { VERTEX_SHADER, fragmentShader, variantOf } from "./shader.mjs";
+import { UNIFORMS, setDisplay, setLens, setPicture } from "./uniforms.mjs";
 
-const UNIFORMS = [
-  "u_picture", "u_hasPicture", "u_fullSphere", "u_wraps",
-  "u_sphere", "u_window", "u_halfTangents", "u_rotation",
-];
+const MAX_ANISOTROPY = 8;
 
 let shared = null;
 
@@ -51,11 +49,11 @@ function compileShader(gl, type, source) {
   return shader;
 }
 
-function buildProgram(gl) {
+function buildProgram(gl, variant) {
   const program = gl.createProgram();
   const shaders = [
     compileShader(gl, gl.VERTEX_SHADER, VERTEX_SHADER),
-    compileShader(gl, gl.FRAGMENT_SHADER, FRAGMENT_SHADER),
+    compileShader(gl, gl.FRAGMENT_SHADER, fragmentShader(variant)),
   ];
   for (const shader of shaders) gl.attachShader(program, shader);
   gl.linkProgram(program);
@@ -66,6 +64,13 @@ function buildProgram(gl) {
   for (const shader of shaders) gl.deleteShader(shader);
   const locations = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
   return { program, locations };
+}
+
+/** Whether a processor draws, where long areas of a texture cost more than they show. */
+function isSoftware(gl) {
+  const names = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+  return /swiftshader|llvmpipe|software|basic render/i.test(name);
 }
 
 class Renderer {
@@ -94,9 +99,12 @@ class Renderer {
 
   prepare() {
     const { gl } = this;
-    Object.assign(this, buildProgram(gl));
+    this.programs = new Map(); // by variant of the shader
     this.vertices = gl.createVertexArray();
     this.maxTextureSize = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+    this.anisotropic = gl.getExtension("EXT_texture_filter_anisotropic");
+    const most = this.anisotropic ? gl.getParameter(this.anisotropic.MAX_TEXTURE_MAX_ANISOTROPY_EXT) : 1;
+    this.anisotropy = isSoftware(gl) ? 1 : Math.min(most, MAX_ANISOTROPY);
   }
 
   get lost() {
@@ -115,6 +123,7 @@ class Renderer {
       texture: gl.createTexture(),
       full: placement.full,
       wraps: placement.wraps,
+      anisotropy: this.anisotropy,
       sphere: placement.full ? [source.width, source.height] : placement.sphere.map((size) => size * scale),
       bytes: Math.round((source.width * source.height * 4 * 4) / 3), // RGBA and its mipmaps
     };
@@ -126,6 +135,9 @@ class Renderer {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, handle.wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
+    if (this.anisotropy > 1) {
+      gl.texParameterf(gl.TEXTURE_2D, this.anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, this.anisotropy);
+    }
     this.textures.add(handle);
     return handle;
   }
@@ -135,34 +147,34 @@ class Renderer {
     this.gl.deleteTexture(handle.texture);
   }
 
-  /** Draw what `pose` sees of `picture` (a handle or null) and copy it to `target`, a 2D canvas context. */
-  draw(picture, pose, target) {
+  /**
+   * Draw what `lens` shows of `picture` (a handle or null) and copy it to `target`, a 2D canvas context.
+   * With an `opacity` below 1 it lies over what is there.
+   */
+  draw(picture, lens, display, target, opacity = 1) {
     if (this.lost) return false;
+    const { gl } = this;
     const { width, height } = target.canvas;
     this.growTo(width, height);
-    this.setUniforms(picture, pose, width, height);
-    this.gl.viewport(0, 0, width, height);
-    this.gl.bindVertexArray(this.vertices);
-    this.gl.drawArrays(this.gl.TRIANGLES, 0, 3);
+    const { program, locations } = this.programFor(variantOf(picture, lens, display));
+    gl.useProgram(program);
+    setLens(gl, locations, lens, width, height);
+    setPicture(gl, locations, picture);
+    setDisplay(gl, locations, display);
+    gl.viewport(0, 0, width, height);
+    gl.bindVertexArray(this.vertices);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    target.globalAlpha = opacity;
     // GL counts rows from below: the drawn part is at the bottom of the shared canvas.
     target.drawImage(this.canvas, 0, this.canvas.height - height, width, height, 0, 0, width, height);
+    target.globalAlpha = 1;
     return true;
   }
 
-  setUniforms(picture, pose, width, height) {
-    const { gl, locations } = this;
-    const rotation = cameraRotation(pose.yawDeg, pose.pitchDeg, pose.rollDeg);
-    gl.useProgram(this.program);
-    gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, picture ? picture.texture : null);
-    gl.uniform1i(locations.u_picture, 0);
-    gl.uniform1i(locations.u_hasPicture, picture ? 1 : 0);
-    gl.uniform1i(locations.u_fullSphere, picture?.full ? 1 : 0);
-    gl.uniform1i(locations.u_wraps, picture?.wraps ? 1 : 0);
-    gl.uniform2fv(locations.u_sphere, picture ? picture.sphere : [2, 1]);
-    gl.uniform2f(locations.u_window, width, height);
-    gl.uniform2fv(locations.u_halfTangents, halfTangents(width, height, pose.fovDeg));
-    gl.uniformMatrix3fv(locations.u_rotation, true, rotation.flat()); // rows, hence transposed
+  programFor(variant) {
+    const key = variant.join();
+    if (!this.programs.has(key)) this.programs.set(key, buildProgram(this.gl, variant));
+    return this.programs.get(key);
   }
 
   /** The shared canvas is as large as the largest viewer needs; resizing it for each viewer would be slow. */
@@ -176,7 +188,7 @@ class Renderer {
     this.canvas.removeEventListener("webglcontextrestored", this.onRestored);
     for (const handle of [...this.textures]) this.deleteTexture(handle);
     this.gl.deleteVertexArray(this.vertices);
-    this.gl.deleteProgram(this.program);
+    for (const { program } of this.programs.values()) this.gl.deleteProgram(program);
     this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees it now, not at some garbage collection
   }
 }

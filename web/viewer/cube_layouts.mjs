@@ -1,0 +1,79 @@
+/**
+ * Cubemaps laid flat: which face lies where. A face is 2 units wide, the middle of face F is the origin, x goes
+ * right and y up.
+ */
+
+/** Normal, right and up of the faces F, R, B, L, U, D. */
+export const FACE_FRAMES = Object.freeze([
+  [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
+  [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+  [[0, 0, -1], [-1, 0, 0], [0, 1, 0]],
+  [[-1, 0, 0], [0, 0, 1], [0, 1, 0]],
+  [[0, 1, 0], [1, 0, 0], [0, 0, -1]],
+  [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
+]);
+
+/** (column, row) of the faces F, R, B, L, U, D: columns to the right of F, rows above it. */
+export const CELLS = Object.freeze({
+  cubemap_cross: [[0, 0], [1, 0], [2, 0], [-1, 0], [0, 1], [0, -1]],
+  cubemap_3x2: [[0, 0], [1, 0], [2, 0], [0, -1], [1, -1], [2, -1]],
+});
+
+function extent(cells, axis) {
+  const at = cells.map((cell) => cell[axis]);
+  return [Math.min(...at), Math.max(...at)];
+}
+
+/** The field of view at which a window holds the whole layout; 90° is one face. */
+export function layoutFovDeg(layout, width, height) {
+  const [[left, right], [low, high]] = [extent(CELLS[layout], 0), extent(CELLS[layout], 1)];
+  return 90 * Math.max(right - left + 1, ((high - low + 1) * width) / height);
+}
+
+/** The point in the middle of the window: the layout's middle when all of it is seen, face F when close. */
+export function layoutCentre(layout, fovDeg, width, height) {
+  const share = (fovDeg - 90) / (layoutFovDeg(layout, width, height) - 90);
+  const inRange = Math.min(Math.max(share, 0), 1);
+  return [0, 1].map((axis) => {
+    const [first, last] = extent(CELLS[layout], axis);
+    return inRange * (first + last);
+  });
+}
+
+/** Column and row of the cell at (or nearest to) a point, and the distance inside the layout's border. */
+function cellAt(layout, x, y) {
+  const nearest = (value, low, high) => Math.min(Math.max(Math.floor((value + 1) / 2), low), high);
+  if (layout === "cubemap_3x2") {
+    return { column: nearest(x, 0, 2), row: y < -1 ? -1 : 0, border: Math.min(x + 1, 5 - x, 1 - y, y + 3) };
+  }
+  const belt = Math.min(x + 3, 5 - x, 1 - Math.abs(y)); // L F R B
+  const pillar = Math.min(1 - Math.abs(x), 3 - Math.abs(y)); // U F D
+  if (pillar > belt) return { column: 0, row: nearest(y, -1, 1), border: pillar };
+  return { column: nearest(x, -1, 2), row: 0, border: belt };
+}
+
+/** Ray of the camera (not normalised) at a point of the layout, and the distance inside its border. */
+export function layoutRay(layout, x, y) {
+  const { column, row, border } = cellAt(layout, x, y);
+  const face = CELLS[layout].findIndex(([atColumn, atRow]) => atColumn === column && atRow === row);
+  const [normal, right, up] = FACE_FRAMES[face];
+  const [u, v] = [x - 2 * column, y - 2 * row];
+  return { ray: normal.map((value, axis) => value + u * right[axis] + v * up[axis]), border };
+}
+
+/** The point of the layout that shows a ray of the camera. */
+export function layoutPoint(layout, ray) {
+  const dot = (axis) => axis[0] * ray[0] + axis[1] * ray[1] + axis[2] * ray[2];
+  // On an edge the first of F B, R L, U D has it, as in the core.
+  const [face] = [0, 2, 1, 3, 4, 5].reduce(
+    (best, index) => {
+      const depth = dot(FACE_FRAMES[index][0]);
+      return depth > best[1] ? [index, depth] : best;
+    },
+    [0, -Infinity],
+  );
+  const [normal, right, up] = FACE_FRAMES[face];
+  const [column, row] = CELLS[layout][face];
+  const depth = dot(normal);
+  return [2 * column + dot(right) / depth, 2 * row + dot(up) / depth];
+}

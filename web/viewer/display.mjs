@@ -1,0 +1,34 @@
+/** How the picture's values are shown: settings that never change the picture itself. */
+
+import { clamp } from "./projection.mjs";
+
+/**
+ * exposureEv  stops, in linear light
+ * gamma       of the screen values: above 1 lifts the shadows
+ * checker     a chequered ground behind transparent parts instead of a dark one
+ * seamLine    in the seam view: a broken line along the back meridian
+ * contrast    in the seam view: differences from the surroundings, 8 times enlarged, on grey
+ * smooth      average where the window is coarser than the picture; otherwise read points at full resolution
+ */
+export const DISPLAY = Object.freeze({
+  exposureEv: 0, gamma: 1, checker: false, seamLine: true, contrast: false, smooth: true,
+});
+
+export const EXPOSURE_RANGE_EV = Object.freeze([-4, 4]);
+export const GAMMA_RANGE = Object.freeze([0.4, 2.5]);
+
+/** `display` with some settings changed; numbers are kept in range. */
+export function changedDisplay(display, changes) {
+  const unknown = Object.keys(changes).filter((name) => !Object.hasOwn(DISPLAY, name));
+  if (unknown.length > 0) throw new Error(`There is no display setting “${unknown[0]}”.`);
+  const changed = { ...display, ...changes };
+  changed.exposureEv = clamp(Number(changed.exposureEv) || 0, ...EXPOSURE_RANGE_EV);
+  changed.gamma = clamp(Number(changed.gamma) || 1, ...GAMMA_RANGE);
+  return changed;
+}
+
+/** The settings as a mode uses them: line and contrast belong to the seam view. */
+export function displayIn(mode, display) {
+  const seam = mode === "seam";
+  return { ...display, seamLine: seam && display.seamLine, contrast: seam && display.contrast };
+}

@@ -1,0 +1,97 @@
+/**
+ * Which mode the viewer is in, where each mode looked last, and the way from one to the next. No DOM here.
+ *
+ * Between modes of one family (perspective, Pannini, little planet …) the lens itself changes by degrees;
+ * between others the new view is faded in over the old one.
+ */
+
+import { blendLenses, canBlend, createLens } from "./lens.mjs";
+import { MODES, homePose, limitsOf } from "./modes.mjs";
+
+const BLEND_SECONDS = 0.6;
+const FADE_SECONDS = 0.25;
+
+export class ModeSwitch {
+  /**
+   * @param {Camera} camera takes over the pose and the limits of each mode
+   * @param {() => boolean} prefersStill the person asked for reduced motion: modes then change at once
+   */
+  constructor(camera, prefersStill = () => false) {
+    Object.assign(this, { camera, prefersStill });
+    this.mode = "perspective";
+    this.size = [1, 1];
+    this.places = new Map(); // where the modes of a place looked last: yaw, pitch, roll
+    this.fovs = new Map(); // by mode
+    this.before = null; // the mode and pose that are being left
+    this.progress = 1; // 0 … 1, of the way from `before`
+  }
+
+  get home() {
+    return homePose(this.mode, ...this.size);
+  }
+
+  /** Of modes that show a whole picture at home: how much closer it is, 1 being whole. Null for the others. */
+  get magnification() {
+    const whole = this.home.fovDeg === limitsOf(this.mode, ...this.size).fov[1];
+    return whole ? this.home.fovDeg / this.camera.pose.fovDeg : null;
+  }
+
+  setWindow(width, height) {
+    const first = this.size[0] === 1 && this.size[1] === 1;
+    const wholeView = this.camera.goal.fovDeg === limitsOf(this.mode, ...this.size).fov[1];
+    this.size = [width, height];
+    const limits = limitsOf(this.mode, width, height);
+    this.camera.setLimits(limits);
+    // A picture that was seen as a whole is seen as a whole in the new window.
+    if (wholeView && !first && this.home.fovDeg === limits.fov[1]) this.camera.jumpTo({ fovDeg: limits.fov[1] });
+  }
+
+  /** Go to a mode, to where it looked last. Returns whether anything changes. */
+  enter(mode, { atOnce = false } = {}) {
+    if (!Object.hasOwn(MODES, mode)) throw new Error(`There is no view mode “${mode}”.`);
+    if (mode === this.mode) return false;
+    const { yawDeg, pitchDeg, rollDeg, fovDeg } = this.camera.pose;
+    this.places.set(MODES[this.mode].place, { yawDeg, pitchDeg, rollDeg });
+    this.fovs.set(this.mode, fovDeg);
+    this.before = { mode: this.mode, pose: { ...this.camera.pose } };
+    this.progress = atOnce || this.prefersStill() ? 1 : 0;
+    this.mode = mode;
+    const home = this.home;
+    const place = this.places.get(MODES[mode].place) ?? this.firstPlace(home, yawDeg);
+    this.camera.setLimits(limitsOf(mode, ...this.size));
+    this.camera.jumpTo({ ...home, ...place, fovDeg: this.fovs.get(mode) ?? home.fovDeg });
+    return true;
+  }
+
+  /** Looking up, down or at a planet for the first time keeps the yaw; flat pictures start as they are. */
+  firstPlace(home, yawDeg) {
+    const keeps = ["zenith", "nadir", "planet", "around"].includes(MODES[this.mode].place);
+    return keeps && MODES[this.before.mode].yawDeg === undefined ? { ...home, yawDeg } : home;
+  }
+
+  /** Move on by `seconds`. Returns whether there is more to come. */
+  advance(seconds) {
+    if (this.progress >= 1) return false;
+    const duration = canBlend(...this.ends()) ? BLEND_SECONDS : FADE_SECONDS;
+    this.progress = Math.min(1, this.progress + seconds / duration);
+    return this.progress < 1;
+  }
+
+  ends() {
+    const { before, camera, mode, size } = this;
+    return [createLens(before.mode, before.pose, ...size), createLens(mode, camera.pose, ...size)];
+  }
+
+  /** What to draw now, in this order: [{lens, mode, opacity}]. */
+  layers() {
+    const { mode, camera, size, progress } = this;
+    if (progress >= 1) return [{ lens: createLens(mode, camera.pose, ...size), mode, opacity: 1 }];
+    const share = progress * progress * (3 - 2 * progress); // starts and ends gently
+    const [from, to] = this.ends();
+    if (canBlend(from, to)) return [{ lens: blendLenses(from, to, share), mode, opacity: 1 }];
+    return [
+      { lens: from, mode: this.before.mode, opacity: 1 },
+      { lens: to, mode, opacity: share },
+    ];
+  }
+}

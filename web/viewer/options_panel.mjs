@@ -1,0 +1,118 @@
+/** The panel over the picture where modes and display settings are chosen. */
+
+import { DISPLAY, EXPOSURE_RANGE_EV, GAMMA_RANGE } from "./display.mjs";
+import { element, iconButton } from "./elements.mjs";
+import { MODES, MODE_NAMES, keyOf } from "./modes.mjs";
+
+const SLIDERS = {
+  exposureEv: {
+    label: "Exposure", range: EXPOSURE_RANGE_EV, step: 0.1,
+    text: (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} EV`,
+  },
+  gamma: { label: "Gamma", range: GAMMA_RANGE, step: 0.05, text: (value) => value.toFixed(2) },
+};
+
+const SWITCHES = {
+  checker: "Chequered ground behind transparency",
+  seamLine: "Line at the seam",
+  contrast: "Contrast × 8",
+};
+const ONLY_AT_THE_SEAM = ["seamLine", "contrast"];
+
+let serial = 0;
+
+export class OptionsPanel {
+  /**
+   * @param {HTMLElement} root the viewer
+   * @param {{setMode: (mode: string) => void, setDisplay: (changes: object) => void}} actions
+   */
+  constructor(root, actions) {
+    serial += 1;
+    this.root = root;
+    this.actions = actions;
+    const id = `pd360-options-${serial}`;
+    this.opener = iconButton("options", "View modes and display", () => this.toggle());
+    this.opener.setAttribute("aria-expanded", "false");
+    this.opener.setAttribute("aria-controls", id);
+    this.panel = element(
+      "div", "pd360-panel", { id, role: "group", "aria-label": "View modes and display", hidden: "" },
+      this.makeModes(), this.makeDisplay(),
+    );
+    this.panel.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.toggle(false);
+    });
+    root.append(this.panel);
+    this.showMode("perspective");
+    this.showDisplay(DISPLAY);
+  }
+
+  makeModes() {
+    this.modeButtons = new Map(MODE_NAMES.map((mode) => {
+      const key = element("kbd", "pd360-key", { "aria-hidden": "true" }, keyOf(mode));
+      const made = element("button", "pd360-choice", { type: "button" }, key, MODES[mode].label);
+      made.setAttribute("aria-keyshortcuts", keyOf(mode));
+      made.addEventListener("click", () => this.actions.setMode(mode));
+      return [mode, made];
+    }));
+    const attributes = { role: "group", "aria-label": "View mode" };
+    return element("div", "pd360-modes", attributes, ...this.modeButtons.values());
+  }
+
+  makeDisplay() {
+    this.sliders = new Map(Object.entries(SLIDERS).map(([name, { label, range, step }]) => {
+      const attributes = { type: "range", min: range[0], max: range[1], step, "aria-label": label };
+      const input = element("input", "pd360-range", attributes);
+      const value = element("span", "pd360-value", { "aria-hidden": "true" });
+      input.addEventListener("input", () => this.actions.setDisplay({ [name]: input.valueAsNumber }));
+      return [name, { input, value, row: element("label", "pd360-slider", {}, label, input, value) }];
+    }));
+    this.switches = new Map(Object.entries(SWITCHES).map(([name, label]) => {
+      const made = element("button", "pd360-choice", { type: "button", "aria-pressed": "false" }, label);
+      made.addEventListener("click", () => {
+        this.actions.setDisplay({ [name]: made.getAttribute("aria-pressed") !== "true" });
+      });
+      return [name, made];
+    }));
+    const neutral = element("button", "pd360-choice", { type: "button" }, "Reset display");
+    neutral.addEventListener("click", () => this.actions.setDisplay(DISPLAY));
+    const rows = [...this.sliders.values()].map(({ row }) => row);
+    const attributes = { role: "group", "aria-label": "Display" };
+    return element("div", "pd360-display", attributes, ...rows, ...this.switches.values(), neutral);
+  }
+
+  get open() {
+    return !this.panel.hidden;
+  }
+
+  /** Opening moves the focus to the mode that is on; closing moves it back to the button. */
+  toggle(open = !this.open) {
+    if (open === this.open) return;
+    const hadFocus = this.panel.contains(document.activeElement);
+    this.panel.hidden = !open;
+    this.opener.setAttribute("aria-expanded", String(open));
+    if (open) this.modeButtons.get(this.mode).focus({ preventScroll: true });
+    else if (hadFocus) this.opener.focus({ preventScroll: true });
+  }
+
+  showMode(mode) {
+    this.mode = mode;
+    for (const [name, made] of this.modeButtons) made.setAttribute("aria-pressed", String(name === mode));
+    for (const name of ONLY_AT_THE_SEAM) this.switches.get(name).hidden = mode !== "seam";
+  }
+
+  showDisplay(display) {
+    for (const [name, { input, value }] of this.sliders) {
+      const text = SLIDERS[name].text(display[name]);
+      input.value = String(display[name]);
+      input.setAttribute("aria-valuetext", text);
+      value.textContent = text;
+    }
+    for (const [name, made] of this.switches) made.setAttribute("aria-pressed", String(display[name]));
+  }
+
+  dispose() {
+    this.panel.remove();
+  }
+}

@@ -1,0 +1,151 @@
+/** The part of the shader that reads the picture and shows its values. */
+
+export const PICTURE = `
+uniform sampler2D u_picture;
+uniform bool u_wraps;        // of a part of the sphere: the column after the last is the first
+uniform vec2 u_sphere;       // size of the whole sphere in texels
+uniform float u_anisotropy;  // how much longer than wide the area of one reading may be
+uniform float u_exposure;    // factor in linear light
+uniform float u_gamma;
+
+const vec3 NIGHT = vec3(0.055, 0.063, 0.078);
+
+// A picture texel. Colours are multiplied by alpha, so that transparent texels do not bleed.
+vec4 texel(int column, int row) {
+  vec4 value = texelFetch(u_picture, ivec2(column, row), 0);
+  return vec4(value.rgb * value.a, value.a);
+}
+
+#ifdef PARTIAL
+// Two neighbours of a row, weighted; a picture of a part of the sphere ends at its edges.
+vec4 alongRow(int column, int row, float weight, ivec2 size) {
+  row = clamp(row, 0, size.y - 1);
+  int left = column < 0 && u_wraps ? column + size.x : max(column, 0);
+  int right = column + 1 < size.x ? column + 1 : u_wraps ? 0 : size.x - 1;
+  return mix(texel(left, row), texel(right, row), weight);
+}
+#else
+// Two neighbours of a row, weighted. The column after the last is the first; beyond a pole lies the same row
+// again, half a turn around.
+vec4 alongRow(int column, int row, float weight, ivec2 size) {
+  bool over = row < 0 || row >= size.y;
+  int left = over ? column + size.x / 2 : column;
+  int right = left + 1;
+  left = left < 0 ? left + size.x : left >= size.x ? left - size.x : left;
+  right = right >= size.x ? right - size.x : right;
+  row = row < 0 ? -1 - row : over ? 2 * size.y - 1 - row : row;
+  return mix(texel(left, row), texel(right, row), weight);
+}
+#endif
+
+// Bilinear at level 0 in full float precision; graphics hardware rounds its own weights to 1/256.
+vec4 bilinear(vec2 position, ivec2 size) {
+  vec2 corner = floor(position);
+  vec2 weight = position - corner;
+  ivec2 p = ivec2(corner);
+  return mix(alongRow(p.x, p.y, weight.x, size), alongRow(p.x, p.y + 1, weight.x, size), weight.y);
+}
+
+// Averaged over the area that a window pixel sees.
+vec4 averaged(vec2 uv, Sight sight) {
+#ifdef ANISOTROPIC
+  // Towards a pole that area covers ever more columns, up to the limit of what is read at once.
+#if PROJECTION == EQUIRECTANGULAR
+  float narrow = 1.0;
+#else
+  float narrow = max(cos(sight.lat), 1.0 / u_anisotropy);
+#endif
+  vec2 scale = vec2(1.0 / (2.0 * PI * narrow), -1.0 / PI) * u_sphere / vec2(textureSize(u_picture, 0));
+  vec4 value = textureGrad(u_picture, uv, sight.change[0] * scale, sight.change[1] * scale);
+#else
+  // In steps too small to see: software renderers read neighbours of one level together.
+  float level = floor(16.0 * log2(sight.footprint * u_sphere.y / PI) + 0.5) / 16.0;
+  vec4 value = textureLod(u_picture, uv, level);
+#endif
+  return vec4(value.rgb * value.a, value.a);
+}
+
+vec3 ground() {
+#ifdef CHECKER
+  vec2 square = step(0.5, fract(gl_FragCoord.xy / 16.0));
+  return vec3(square.x == square.y ? 0.42 : 0.58);
+#else
+  return NIGHT;
+#endif
+}
+
+#ifdef TONE
+vec3 toLinear(vec3 c) {
+  return mix(c / 12.92, pow((c + 0.055) / 1.055, vec3(2.4)), step(0.04045, c));
+}
+
+vec3 fromLinear(vec3 c) {
+  return mix(c * 12.92, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, c));
+}
+#endif
+
+// A value as the display settings show it.
+vec3 displayed(vec3 value, vec2 uv) {
+#ifdef CONTRAST
+  vec4 mean = textureLod(u_picture, uv, max(log2(u_sphere.x / 64.0), 0.0));
+  value = 0.5 + 8.0 * (value - mean.rgb * mean.a - ground() * (1.0 - mean.a));
+#endif
+#ifdef TONE
+  value = fromLinear(clamp(toLinear(clamp(value, 0.0, 1.0)) * u_exposure, 0.0, 1.0));
+  value = pow(value, vec3(1.0 / u_gamma));
+#endif
+  return value;
+}
+
+// Distance to the nearest line of a grid, as the strength of an antialiased line.
+float line(float angle, float spacing, float footprint) {
+  float offset = abs(fract(angle / spacing + 0.5) - 0.5) * spacing;
+  return 1.0 - smoothstep(0.6 * footprint, 1.6 * footprint, offset);
+}
+
+// What is drawn where there is no picture: a quiet globe grid every 15 degrees, the horizon a little
+// brighter.
+vec3 emptySphere(Sight sight) {
+  float step15 = PI / 12.0, footprint = sight.footprint;
+#if PROJECTION == EQUIRECTANGULAR
+  float around = line(sight.lon, step15, footprint);
+#else
+  float across = cos(sight.lat);
+  float around = line(sight.lon, step15, footprint / max(across, 0.02)) * smoothstep(0.02, 0.2, across);
+#endif
+  float grid = max(around, line(sight.lat, step15, footprint));
+  float horizon = 1.0 - smoothstep(0.8 * footprint, 2.0 * footprint, abs(sight.lat));
+  vec3 base = NIGHT + vec3(0.030, 0.036, 0.048) * (0.5 - 0.5 * sin(sight.lat));
+  return base + vec3(0.05, 0.06, 0.075) * grid + vec3(0.06, 0.09, 0.13) * horizon;
+}
+
+vec3 seen(Sight sight) {
+#if READING == NONE
+  return emptySphere(sight);
+#else
+  ivec2 size = textureSize(u_picture, 0);
+  vec2 border = 0.5 * (u_sphere - vec2(size));
+  vec2 position = vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI) * u_sphere - border;
+  vec2 uv = position / vec2(size);
+#if READING == POINTS
+  vec4 value = bilinear(position - 0.5, size);
+#else
+  vec4 value = averaged(uv, sight);
+#endif
+  vec3 shown = displayed(value.rgb + ground() * (1.0 - value.a), uv);
+#ifdef PARTIAL
+  bool outside = any(lessThan(position, vec2(0.0))) || any(greaterThan(position, vec2(size)));
+  if (outside) shown = emptySphere(sight);
+#endif
+  return shown;
+#endif
+}
+
+// A broken line along the back meridian of the seam view: the seam shows in its gaps.
+float seamLine(vec2 windowPosition) {
+  vec2 off = windowPosition - 0.5 * u_window;
+  float across = abs(u_turn.x * off.x + u_turn.y * off.y);
+  float along = u_turn.x * off.y - u_turn.y * off.x;
+  return clamp(1.25 - across, 0.0, 1.0) * step(fract(along / 18.0), 0.34);
+}
+`;

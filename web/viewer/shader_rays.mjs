@@ -1,0 +1,144 @@
+/**
+ * The part of the shader that knows where a window pixel looks: lens.mjs in GLSL.
+ *
+ * How far neighbouring pixels look apart comes from derivatives by formula: they are right on both sides of a
+ * face edge and across the back meridian, where differences between neighbouring pixels would jump and show as
+ * a line of wrong mipmaps. Arc tangent and sine are written out, because graphics cards may be off by a
+ * thousandth there, several pixels of a large panorama.
+ */
+
+export const RAYS = `
+uniform vec2 u_window;       // size of the window in pixels
+uniform float u_reach;       // half its width on the plane
+uniform vec2 u_centre;       // the plane's point in its middle
+uniform vec2 u_turn;         // cosine and sine of a turn in the plane
+uniform vec2 u_bend;
+uniform mat3 u_rotation;     // camera to world
+
+const float PI = 3.141592653589793;
+
+// Arc tangent of 0 ... 1 within 2e-8: an odd polynomial (weighted least squares) after halving the range.
+float arcTangent(float t) {
+  bool steep = t > 0.41421356;
+  t = steep ? (t - 1.0) / (t + 1.0) : t;
+  float q = t * t;
+  float a = t * (0.99999998 + q * (-0.33332799 + q * (0.1997446 + q * (-0.13851965 + q * 0.07986308))));
+  return steep ? a + 0.25 * PI : a;
+}
+
+float angleOf(float y, float x) {
+  float ax = abs(x), ay = abs(y);
+  float a = arcTangent(min(ax, ay) / max(max(ax, ay), 1e-30));
+  a = ay > ax ? 0.5 * PI - a : a;
+  a = x < 0.0 ? PI - a : a;
+  return y < 0.0 ? -a : a;
+}
+
+// Sine of 0 ... PI / 2 within 1e-8.
+float sine(float a) {
+  float q = a * a;
+  return a * (1.0 + q * (-0.16666655 + q * (0.0083332986 + q * (-0.00019804603 + q * 2.5957112e-6))));
+}
+
+// What lies at a point of the plane: a ray of the camera (of any length), its derivatives along the plane's
+// axes, and how far inside the border of the plane's content the point is.
+struct Plane { vec3 ray; vec3 alongX; vec3 alongY; float border; };
+
+#if PROJECTION == BENT
+Plane planeAt(vec2 p) {
+  vec2 slope = -0.5 * u_bend * p;
+  return Plane(vec3(p, 1.0 + 0.5 * dot(slope, p)), vec3(1.0, 0.0, slope.x), vec3(0.0, 1.0, slope.y), 1e9);
+}
+
+#elif PROJECTION == FISHEYE
+Plane planeAt(vec2 p) {
+  float angle = length(p);
+  float inside = min(angle, 1.7); // nothing is shown beyond PI / 2
+  float forward = sine(0.5 * PI - inside);
+  float across = inside > 1e-4 ? sine(inside) / inside : 1.0;
+  float fall = inside > 1e-2 ? (forward - across) / (inside * inside) : -1.0 / 3.0;
+  return Plane(
+    vec3(p * across, forward),
+    vec3(across + fall * p.x * p.x, fall * p.x * p.y, -across * p.x),
+    vec3(fall * p.x * p.y, across + fall * p.y * p.y, -across * p.y),
+    0.5 * PI - angle
+  );
+}
+
+#elif PROJECTION == CUBEMAP_CROSS || PROJECTION == CUBEMAP_3X2
+// A face's own ray (u, v, 1) turned to its place on the cube: by quarter turns to the right (-1 ... 2), after one
+// up (1) or down (-1).
+vec3 onCube(vec3 ray, vec2 turns) {
+  float level = 1.0 - abs(turns.y);
+  vec3 tilted = vec3(ray.x, level * ray.y + turns.y * ray.z, level * ray.z - turns.y * ray.y);
+  float s = turns.x * (2.0 - abs(turns.x)), c = 1.0 - abs(turns.x);
+  return vec3(c * tilted.x + s * tilted.z, tilted.y, c * tilted.z - s * tilted.x);
+}
+
+Plane planeAt(vec2 p) {
+  vec2 cell = floor(0.5 * (p + 1.0));
+#if PROJECTION == CUBEMAP_CROSS
+  float belt = min(min(p.x + 3.0, 5.0 - p.x), 1.0 - abs(p.y));
+  float pillar = min(1.0 - abs(p.x), 3.0 - abs(p.y));
+  float border = max(belt, pillar);
+  cell = pillar > belt ? vec2(0.0, clamp(cell.y, -1.0, 1.0)) : vec2(clamp(cell.x, -1.0, 2.0), 0.0);
+  vec2 turns = cell; // L F R B, and U above F, D below it
+#else
+  float border = min(min(p.x + 1.0, 5.0 - p.x), min(1.0 - p.y, p.y + 3.0));
+  cell = vec2(clamp(cell.x, 0.0, 2.0), p.y < -1.0 ? -1.0 : 0.0);
+  vec2 lower = cell.x == 0.0 ? vec2(-1.0, 0.0) : vec2(0.0, 3.0 - 2.0 * cell.x); // L, U, D
+  vec2 turns = cell.y < 0.0 ? lower : cell; // F R B above
+#endif
+  vec3 ray = vec3(p - 2.0 * cell, 1.0);
+  return Plane(onCube(ray, turns), onCube(vec3(1, 0, 0), turns), onCube(vec3(0, 1, 0), turns), border);
+}
+#endif
+
+// Where a window pixel looks, how far apart in radians neighbouring pixels look there, and how much of it the
+// picture covers. Each of the columns of change is a neighbour's (right of it, above it) longitude and
+// latitude, as far as it lies to the east and north; on a flat picture that is measured in longitude.
+struct Sight { float lon; float lat; float footprint; mat2 change; float covered; };
+
+#if PROJECTION == EQUIRECTANGULAR
+Sight sightAt(vec2 p, float perPixel) {
+  float border = min(PI - abs(p.x - u_centre.x), 0.5 * PI - abs(p.y));
+  float lon = p.x - 2.0 * PI * floor(p.x / (2.0 * PI) + 0.5);
+  mat2 change = mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x) * perPixel;
+  return Sight(lon, p.y, perPixel, change, border / perPixel);
+}
+#else
+// How far a step along the ray's derivative turns the ray, squared, in units of the ray's length.
+float turning(vec3 ray, vec3 along, float size) {
+  float ahead = dot(ray, along);
+  return dot(along, along) - ahead * ahead / size;
+}
+
+Sight sightAt(vec2 p, float perPixel) {
+  Plane plane = planeAt(p);
+  vec3 ray = u_rotation * plane.ray;
+  float across = length(ray.xz);
+  float size = dot(plane.ray, plane.ray);
+  float turn = max(turning(plane.ray, plane.alongX, size), turning(plane.ray, plane.alongY, size));
+  mat2 change = mat2(0.0);
+#ifdef ANISOTROPIC
+  float safe = max(across, 1e-20);
+  vec3 east = vec3(ray.z, 0.0, -ray.x) * inversesqrt(size) / safe;
+  vec3 north = vec3(-ray.x * ray.y, safe * safe, -ray.z * ray.y) / (safe * size);
+  mat2x3 along = u_rotation * mat2x3(plane.alongX, plane.alongY) * perPixel;
+  change = mat2(dot(east, along[0]), dot(north, along[0]), dot(east, along[1]), dot(north, along[1]));
+#endif
+  return Sight(
+    angleOf(ray.x, ray.z), angleOf(ray.y, across), perPixel * sqrt(turn / size), change, plane.border / perPixel
+  );
+}
+#endif
+
+Sight lookThrough(vec2 windowPosition) {
+  float perPixel = 2.0 * u_reach / u_window.x;
+  vec2 p = (windowPosition - 0.5 * u_window) * perPixel;
+  p = vec2(u_turn.x * p.x + u_turn.y * p.y, u_turn.x * p.y - u_turn.y * p.x) + u_centre;
+  Sight sight = sightAt(p, perPixel);
+  sight.covered = clamp(sight.covered + 0.5, 0.0, 1.0);
+  return sight;
+}
+`;

@@ -1,0 +1,31 @@
+/** From a lens, a picture and display settings to the shader's uniforms. */
+
+export const UNIFORMS = Object.freeze([
+  "u_window", "u_reach", "u_centre", "u_turn", "u_bend", "u_rotation",
+  "u_picture", "u_wraps", "u_sphere",
+  "u_anisotropy", "u_exposure", "u_gamma",
+]);
+
+export function setLens(gl, at, lens, width, height) {
+  gl.uniform2f(at.u_window, width, height);
+  gl.uniform1f(at.u_reach, lens.reach);
+  gl.uniform2fv(at.u_centre, lens.centre);
+  gl.uniform2fv(at.u_turn, lens.turn);
+  gl.uniform2fv(at.u_bend, lens.bend);
+  gl.uniformMatrix3fv(at.u_rotation, true, lens.rotation.flat()); // rows, hence transposed
+}
+
+/** `picture` is a handle of the renderer or null. */
+export function setPicture(gl, at, picture) {
+  gl.activeTexture(gl.TEXTURE0);
+  gl.bindTexture(gl.TEXTURE_2D, picture ? picture.texture : null);
+  gl.uniform1i(at.u_picture, 0);
+  gl.uniform1i(at.u_wraps, picture?.wraps ? 1 : 0);
+  gl.uniform2fv(at.u_sphere, picture ? picture.sphere : [2, 1]);
+  gl.uniform1f(at.u_anisotropy, picture ? picture.anisotropy : 1);
+}
+
+export function setDisplay(gl, at, display) {
+  gl.uniform1f(at.u_exposure, 2 ** display.exposureEv);
+  gl.uniform1f(at.u_gamma, display.gamma);
+}
