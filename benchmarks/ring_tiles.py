@@ -156,8 +156,8 @@ def borders(axis: Axis | None, factor: int, width: int) -> list[int]:
 
 
 def judge(way: Way, row: dict, reference: torch.Tensor | None, picture: torch.Tensor, factor: int) -> dict:
-    """Figures of one way; errors are NaN without a reference."""
-    error = torch.tensor(torch.nan) if reference is None else (picture - reference).abs()
+    """Figures of one way; errors are None without a reference."""
+    error = None if reference is None else (picture - reference).abs()
     steps = column_steps(picture, 1)[0]
     columns, lines = row.pop("columns"), row.pop("rows")
     worst = steps[borders(columns, factor, picture.shape[-1])].max()
@@ -166,8 +166,8 @@ def judge(way: Way, row: dict, reference: torch.Tensor | None, picture: torch.Te
         "budget_gb": way.memory_gb,
         "tile": None if columns is None else [lines.tile, columns.tile],
         "of": None if columns is None else [lines.length, columns.length],
-        "mean_error": error.mean().item(),
-        "max_error": error.max().item(),
+        "mean_error": None if reference is None else error.mean().item(),
+        "max_error": None if reference is None else error.max().item(),
         "seam_over_p95": (steps[-1] / steps.quantile(0.95)).item(),
         "border_over_p95": (worst / steps.quantile(0.95)).item(),
         "peak_over_plan": row["peak"] / row["planned"],
@@ -180,9 +180,10 @@ def show(rows: dict[str, dict]) -> None:
         f"{'seam/p95':>10}{'border/p95':>12}"
     )
     for name, row in rows.items():
+        errors = [torch.nan if row[key] is None else row[key] for key in ("mean_error", "max_error")]
         print(
             f"{name:30}{row['seconds']:8.1f}{row['parts']:7d}{row['planned'] / 2**30:12.3f}{row['peak'] / 2**30:9.3f}"
-            f"{row['mean_error']:11.1e}{row['max_error']:10.1e}{row['seam_over_p95']:10.2f}{row['border_over_p95']:12.2f}"
+            f"{errors[0]:11.1e}{errors[1]:10.1e}{row['seam_over_p95']:10.2f}{row['border_over_p95']:12.2f}"
         )
 
 
@@ -207,7 +208,9 @@ def main() -> None:
         reference = None
         chosen = ways(needs, width // needs["factor"], args.budget_gb)
         if args.only:
-            chosen = [Way(f"{args.only} within {budget:g} GB", args.only, budget) for budget in args.budget_gb]
+            chosen = [
+                Way(f"{args.only} within {budget:g} GB", args.only, budget) for budget in args.budget_gb
+            ]
         for way in chosen:
             row = alone(decode, args.model, way, folder, args.threads)
             picture = torch.load(Path(folder) / f"{way.name}.pt")
@@ -242,7 +245,7 @@ def main() -> None:
     for claim, holds in results["claims"].items():
         print(f"{'yes' if holds else 'NO':5}{claim}")
     if args.out:
-        args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        args.out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class CameraView:
     def require_shape(self, image: Tensor) -> None:
         """Raises `InputError` unless `image` [B,h,w,C] has this camera's proportions, up to rounding to whole pixels."""
         height, width = image.shape[1:3]
-        if abs(height * self.width - width * self.height) > max(self.width, self.height) / 2:
+        if abs(height * self.width - width * self.height) > (width + height + self.width + self.height) / 2:
             raise InputError(
                 f"image is {width} x {height}, and its camera took {self.width} x {self.height}: resize it to that (or "
                 "larger in the same proportions, to put back more detail). A cropped picture does not fit any more."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from comfy_api.v0_0_2 import io
 
 from ..panodiff_core.geometry import paste_perspective
@@ -25,7 +26,7 @@ class PastePerspective(io.ComfyNode):
             inputs=[
                 io.Image.Input("panorama", tooltip="The panorama that the picture was taken out of, as it was then."),
                 io.Image.Input("image", tooltip="The edited picture: its size as taken, or larger in the same proportions. "
-                               "What was not changed is left out."),
+                               "What was not changed is left out; of an enlarged picture, what a plain bicubic enlargement gives."),
                 Camera.Input("camera", tooltip="From Panorama to Perspective: how the picture was taken."),
                 io.Float.Input("feather_deg", default=3.0, min=0.0, max=85.0, step=0.5,
                                tooltip="Degrees over which the edit fades out before the picture's border; at most half "
@@ -53,7 +54,9 @@ class PastePerspective(io.ComfyNode):
         for index, picture in enumerate(on_device(_repeat(panorama, count))):
             shape = None if mask is None else mask[index % len(mask)][None].to(picture)
             # As Panorama to Perspective handed it out: cut to 0..1 and, in half precision, rounded.
-            original = to_core(to_comfy(camera.take(picture, *image.shape[1:3]))).to(picture)
+            original = to_core(to_comfy(camera.take(picture))).to(picture)
+            if original.shape[-2:] != image.shape[1:3]:  # what a plain enlargement adds is no edit
+                original = F.interpolate(original, size=image.shape[1:3], mode="bicubic").clamp(0.0, 1.0)
             edited = to_core(image[index % len(image)][None]).to(picture)
             result, replaced = paste_perspective(
                 picture, edited, *camera.pose, feather_deg=feather_deg, mask=shape, original=original

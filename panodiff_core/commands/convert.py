@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.is_dir() and any(args.output.iterdir()):
         raise InputError(f"{args.output} is not empty: choose a new folder, or remove it first")
-    source = find_model(args.input.expanduser(), args.vqvae, args.preset)
+    vqvae = None if args.vqvae is None else args.vqvae.expanduser()
+    source = find_model(args.input.expanduser(), vqvae, args.preset)
     check_model(source)
     generator = source.config.generator
     say(

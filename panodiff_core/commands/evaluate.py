@@ -36,7 +36,12 @@ def add_parser(commands) -> None:
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="default: evaluation")
     for name, (default, _, words) in _COUNTS.items():
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{words} (default: {default})")
-    add("--reader", type=Path, metavar="PATH", help="attribute reader (default: the one that ships)")
+    add(
+        "--reader",
+        type=Path,
+        metavar="PATH",
+        help="attribute reader (default: the one that ships; DiT360 alone has one)",
+    )
     add("--no-attributes", action="store_true", help="leave the attributes out; no reader is needed")
     for evaluation in EVALUATIONS.values():
         evaluation.add_options(parser)

@@ -27,6 +27,7 @@ class WorldScenes:
 
     def __init__(self, scenes: CubemapScenes) -> None:
         self.scenes = scenes
+        self.held_out = True  # plain renderings of held-out worlds, all of them
         self.worlds: tuple[Scene, ...] = tuple(self._world(scene) for scene in scenes.scene_ids)
 
     def __len__(self) -> int:
@@ -49,6 +50,7 @@ class WorldScenes:
                 f"{self.scenes.root / scene} is no rendered world ({SOURCE} {source!r}), so its attributes are not known: "
                 "give a folder from `train cubemap-scenes` without --panoramas"
             )
+        self.held_out = self.held_out and match[2] == "held_out" and match[3] is None
         return sample_scene(int(match[1]), split=match[2])
 
 

@@ -65,7 +65,7 @@ def paste_perspective(
 
     Returns new panoramas, with the dtype and device of `panorama`, and the share [B,1,H,2H] to which every pixel was
     replaced; where that is 0, the panorama is bit by bit as it was. Raises `InputError` for shapes that do not fit
-    together, NaN in `edited`, and a feather that is too wide.
+    together, NaN in any of `edited`, `original` and `mask`, and a feather that is too wide.
     """
     check_mode(mode)
     batch = _check(panorama, edited, mask, original)
@@ -196,6 +196,8 @@ def _check(panorama: Tensor, edited: Tensor, mask: Tensor | None, original: Tens
     sizes = {"panorama": len(panorama)}
     for name, pixels in given.items():
         check_picture(name, pixels)
+        if not bool(torch.isfinite(pixels).all()):
+            raise InputError(f"{name} holds NaN or infinity; pass finite pixels")
         sizes[name] = len(pixels)
         channels = 1 if name == "mask" else panorama.shape[1]
         if pixels.shape[1] != channels:
@@ -206,8 +208,6 @@ def _check(panorama: Tensor, edited: Tensor, mask: Tensor | None, original: Tens
                 f"{name} is {pixels.shape[-1]}x{pixels.shape[-2]} pixels and edited is "
                 f"{edited.shape[-1]}x{edited.shape[-2]}; resize it to the size of edited"
             )
-    if not bool(torch.isfinite(edited).all()):
-        raise InputError("edited holds NaN or infinity; pass finite pixels")
     counts = set(sizes.values()) - {1}
     if len(counts) > 1:
         listed = ", ".join(f"{count} in {name}" for name, count in sizes.items())

@@ -33,7 +33,7 @@ CELLS = {
 
 PROJECTIONS = (*BENDS, FISHEYE, EQUIRECTANGULAR, *CELLS)
 
-MAX_FOV_DEG = {"rectilinear": 180.0, "pannini": 360.0, "stereographic": 360.0}
+MAX_FOV_DEG = {"rectilinear": 180.0, "pannini": 359.99, "stereographic": 359.99}
 """Horizontal fields of view stay below these; for all other projections they are a scale without a limit."""
 
 

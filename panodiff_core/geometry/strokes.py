@@ -57,7 +57,7 @@ def parse_strokes(text: str) -> tuple[Stroke, ...]:
         return ()
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the strokes are no JSON: {error}; clear the mask and paint it again") from error
     if not isinstance(data, dict) or not isinstance(data.get("strokes"), list):
         raise InputError('the strokes must be {"version": 1, "strokes": […]}')
@@ -110,4 +110,9 @@ def _distance_deg(a: Point, b: Point) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # whole numbers have no limit
+        return False

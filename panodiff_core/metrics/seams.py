@@ -54,7 +54,7 @@ class SeamReport:
         """A few lines of plain text, as shown on a node and by the command line."""
         ratios = ", ".join(f"{getattr(self, f'ratio_{d}'):.2f} at {d} px" for d in DISTANCES)
         count = len(self.per_picture["ratio_1"])
-        lines = [f"Seam ratio {ratios} (1 is the average inside): {_verdict(self.ratio_1, self.wrap_rank)}."]
+        lines = [f"Seam ratio {ratios} (1 is the average inside): {self._verdict()}."]
         if count > 1:
             lines[0] = f"{count} pictures, mean figures. " + lines[0]
         if self.edges:
@@ -69,6 +69,18 @@ class SeamReport:
                 "(0 is one colour, 1 as varied as the whole picture)."
             )
         return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        high = self.per_picture["ratio_1"] > _CUT
+        ranks = self.per_picture.get("wrap_rank")
+        cuts = int((high if ranks is None else high & (ranks > _CUT_RANK)).sum())
+        if cuts:
+            return "a step shows at the seam" + (f" of {cuts}" if len(high) > 1 else "")
+        if bool(high.any()):
+            return "a busy place, but no cut: other columns step as far"
+        if self.ratio_1 < _BLUR:
+            return "the seam is smoother than the rest"
+        return "no step shows at the seam"
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON types: the means, the values per picture and, for cubemaps, per edge. Infinity becomes
@@ -87,15 +99,6 @@ def _plain(value: float | None) -> float | None:
 
 def _plain_list(values: Tensor) -> list[float | None]:
     return [_plain(value) for value in values.tolist()]
-
-
-def _verdict(ratio: float, rank: float | None) -> str:
-    if ratio > _CUT:
-        busy = rank is not None and rank <= _CUT_RANK
-        return "a busy place, but no cut: other columns step as far" if busy else "a step shows at the seam"
-    if ratio < _BLUR:
-        return "the seam is smoother than the rest"
-    return "no step shows at the seam"
 
 
 def seam_report(picture: Panorama | CubeFaces | Views | Sequence | Tensor) -> SeamReport:

@@ -223,7 +223,7 @@ def test_pixels_keep_their_kind_and_the_background_its_value():
         ({"height": 0}, "height is 0"),
         ({"yaw_deg": math.nan}, "yaw_deg is nan"),
         ({"fov_deg": 180.0}, "fov_deg is 180; in the mode 'perspective' it must be above 0 and below 180"),
-        ({"mode": "planet", "fov_deg": 360.0}, "above 0 and below 360"),
+        ({"mode": "planet", "fov_deg": 360.0}, "above 0 and below 359.99"),
         ({"mode": "flat", "fov_deg": 0.0}, "must be above 0"),
     ],
 )

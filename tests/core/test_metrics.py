@@ -100,6 +100,9 @@ def test_a_busy_column_among_busy_columns_is_no_cut():
     report = seam_report(picture)
     assert report.ratio_1 > 1.6 and report.wrap_rank < 0.95
     assert "no cut" in report.summary() and "shows" not in report.summary()
+    real = torch.full((1, 3, 16, 200), 0.5)
+    real[..., :100] = torch.linspace(0.2, 0.9, 100)
+    assert "a step shows at the seam of 1." in seam_report(torch.cat([picture, real, picture])).summary()
 
 
 def test_a_blurred_seam_is_far_below_one_and_an_outlier(rings):

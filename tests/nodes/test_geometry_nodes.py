@@ -186,6 +186,16 @@ def test_an_enlarged_view_fits_its_camera(node_classes, panorama) -> None:
         assert mask.max() == 1 and (result[mask == 1] == 0).all()
 
 
+@pytest.mark.parametrize("factor", [1.1, 1.3, 1.77, 2.0])
+def test_a_plain_enlargement_is_no_edit(node_classes, panorama, factor) -> None:
+    image, camera = look(node_classes, panorama, POSES[1], size=(96, 64))
+    size = (round(64 * factor), round(96 * factor))  # both sides rounded, as resize nodes do
+    larger = torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode="bicubic").movedim(1, -1)
+    result, mask = run(node_classes["PanoDiff_PastePerspective"], panorama=panorama, image=larger, camera=camera,
+                       feather_deg=0.0)  # fmt: skip
+    assert torch.equal(result, panorama) and not mask.any()
+
+
 def test_half_precision_goes_in_and_alpha_survives(node_classes, panorama) -> None:
     rgba = torch.cat([panorama, torch.ones_like(panorama[..., :1])], dim=-1).half()
     node = node_classes["PanoDiff_RotatePanorama"]

@@ -53,7 +53,8 @@ class CubeStudio:
 
     def __init__(self, engine, folder: Path, batch: int, sources: Sequence[Path]) -> None:
         self.engine, self.batch, self._shelf = engine, batch, Shelf(folder)
-        self._model = digest_of(*sources)
+        dtypes = sorted({str(p.dtype) for p in engine.generator.state_dict().values()})
+        self._model = " ".join([digest_of(*sources), *dtypes])
 
     def cubes(self, request: CubeRequest) -> Tensor:
         """Faces [N, 6, 3, S, S] in 0..1 in 8-bit steps, in the order of the prompts."""

@@ -101,7 +101,8 @@ class _Run:
 
     def __init__(self, request: StarEvaluation, engine, reader: FaceReader | None) -> None:
         self.request, self.args, self.engine, self.reader = request, request.args, engine, reader
-        sources = [path for path in (engine.folder, self.args.vqvae, self.args.text) if path is not None]
+        given = (self.args.vqvae, self.args.text)
+        sources = [engine.folder, *(path.expanduser() for path in given if path is not None)]
         self.studio = CubeStudio(engine, self.args.out / "pictures", self.args.batch, sources)
         self.cases = held_out_cases(self.args.prompts, self.args.seed)
         # Every case as often as it is drawn.

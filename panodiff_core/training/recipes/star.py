@@ -205,7 +205,7 @@ def build(args: argparse.Namespace) -> STARRecipe:
     config = SMALL_STAR.changed(depth=args.depth, width=args.width, heads=args.heads)
     tower = TowerConfig(width=args.text_width, layers=args.text_layers)
     tokens, vqvae = CubeTokens(args.tokens), read_vqvae(args.vqvae)
-    if not 2 <= args.coarse_scales <= len(tokens.patch_nums):
+    if args.coarse_until and not 2 <= args.coarse_scales <= len(tokens.patch_nums):
         raise InputError(f"--coarse-scales must be 2 to {len(tokens.patch_nums)}, got {args.coarse_scales}")
     coarse = CoarseFirst(args.coarse_until, args.coarse_scales)
     weights = {"reading_weight": args.reading_weight, "plain": args.plain}

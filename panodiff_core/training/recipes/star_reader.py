@@ -29,6 +29,7 @@ from ...metrics.face_attributes import (
     new_network,
     save_face_reader,
 )
+from ...runtime.errors import InputError
 from ..card import RunFacts
 from ..reading import reader_optimizers, reading_losses
 
@@ -139,4 +140,9 @@ def build(args: argparse.Namespace) -> FaceReaderRecipe:
     """The recipe that the command line describes."""
     folders = tuple(WorldScenes(CubemapScenes(folder, SIZE)) for folder in args.scenes)
     check = WorldScenes(CubemapScenes(args.check, SIZE))
+    if not check.held_out:
+        raise InputError(
+            f"--check {args.check} holds worlds that were trained on, or round trips: render held-out ones with "
+            "`train cubemap-scenes --split held_out`"
+        )
     return FaceReaderRecipe(folders, check, args.batch_size, args.seed)

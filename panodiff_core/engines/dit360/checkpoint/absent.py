@@ -25,7 +25,8 @@ def refuse_absent(
         )
     for name, path in (parts or {}).items():
         if not path.exists():
-            layout = "comfyui" if path.suffix.lower() in _WEIGHTS else "diffusers"
+            single = path.suffix.lower() in _WEIGHTS and not name.startswith("tokenizer")
+            layout = "comfyui" if single else "diffusers"
             missing[f"{name} at {path}"] = where_to_get(name, layout)
     missing |= {f"LoRA {path}": where_to_get("lora") for path in loras if not path.exists()}
     if missing:

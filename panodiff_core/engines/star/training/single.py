@@ -94,13 +94,15 @@ def teacher_input(quantizer: Quantizer, codes: Tensor, scales: int | None = None
 
 def code_losses(logits: Tensor, codes: Tensor, scales: Scales) -> dict[str, Tensor]:
     """Cross-entropy of logits [R, L, V] against codes [R, L]: "loss", the mean over all tokens, and the means over the
-    coarser half of the scales, over the finer half, and the share of codes that are predicted right.
+    coarser half of the scales, over the finer half if it is taught, and the share of codes that are predicted right.
     """
     each = F.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none").view(codes.shape)
     middle = scales.offsets[len(scales) // 2]
-    return {
+    parts = {
         "loss": each.mean(),
         "coarse": each[:, :middle].detach().mean(),
-        "fine": each[:, middle:].detach().mean(),
         "right": (logits.detach().argmax(dim=-1) == codes).float().mean(),
     }
+    if each.shape[1] > middle:
+        parts["fine"] = each[:, middle:].detach().mean()
+    return parts
