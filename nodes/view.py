@@ -5,18 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
+import torch
+from comfy import model_management
 from comfy_api.v0_0_2 import io
 
+from ..panodiff_core.geometry import mask_from_strokes, parse_strokes
 from ..panodiff_core.io.atomic import atomic_file
 from ..panodiff_core.io.images import to_bytes_image
-from .pictures import to_rgb
-from .schema import node_schema
+from ..panodiff_core.runtime.errors import InputError
+from .camera import CameraView
+from .pictures import map_pictures, require_panorama, to_rgb
+from .schema import ADVANCED, Camera, node_schema
 
 PREFIX = "panodiff_view"
 
 
 class ViewPanorama(io.ComfyNode):
-    """Shows panoramas in the viewer on the node. Pictures go through ComfyUI's temp folder, never through the message."""
+    """Shows panoramas in the viewer on the node. Pictures go through ComfyUI's temp folder, never through the message.
+
+    What the viewer hands back, a captured view and a painted mask, stands in widgets, so that a workflow keeps it and a
+    run needs no browser.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,29 +33,84 @@ class ViewPanorama(io.ComfyNode):
             node_id="PanoDiff_ViewPanorama",
             display_name="View Panorama",
             category="PanoDiff/View",
-            description="Lets you look around in a panorama: drag, wheel, arrow keys, touch, full screen.",
-            search_aliases=("preview", "viewer", "look around"),
+            description="Lets you look around in a panorama, capture what you see as a picture, and paint a mask on the sphere.",
+            search_aliases=("preview", "viewer", "look around", "capture", "mask", "paint"),
             is_output_node=True,
             inputs=[
                 io.Image.Input("panorama", tooltip="Equirectangular picture. Other proportions than 2:1 are shown "
-                               "letterboxed, with a warning.")
+                               "letterboxed, with a warning, and give no outputs."),
+                *_captured_view(),
+                io.String.Input("mask_strokes", default="", optional=True, dynamic_prompts=False,
+                                extra_dict={**ADVANCED, "hidden": True},
+                                tooltip="What was painted in the viewer, as JSON. Empty: an empty mask."),
             ],
-            outputs=[],
+            outputs=[
+                io.Image.Output("image", display_name="image", tooltip="The captured view, at full resolution."),
+                Camera.Output("camera", display_name="camera",
+                              tooltip="How the view was captured, for Perspective to Panorama."),
+                io.Mask.Output("mask", display_name="mask",
+                               tooltip="What was painted on the sphere, as large as the panorama: 1 where painted."),
+            ],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, panorama) -> io.NodeOutput:
-        height, width = panorama.shape[1:3]
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            PREFIX, folder_paths.get_temp_directory(), width, height
+    def execute(
+        cls,
+        panorama,
+        yaw_deg=0.0,
+        pitch_deg=0.0,
+        roll_deg=0.0,
+        fov_deg=90.0,
+        width=768,
+        height=512,
+        mask_strokes="",
+    ) -> io.NodeOutput:
+        strokes = parse_strokes(mask_strokes)
+        ui = {"panodiff_panorama": _store(panorama)}
+        try:
+            require_panorama(panorama)
+        except InputError as error:
+            # It can be looked at; only nodes behind this one have to know.
+            return io.NodeOutput(None, None, None, ui=ui, block_execution=str(error))
+        # Also when nothing is connected: results are kept by inputs, and a wire may come before the next run.
+        camera = CameraView(yaw_deg, pitch_deg, roll_deg, fov_deg, width, height)
+        image = map_pictures(panorama.split(1), camera.take)
+        mask = mask_from_strokes(strokes, panorama.shape[1])[:, 0]
+        return io.NodeOutput(image, camera, mask.to(model_management.intermediate_device()), ui=ui)
+
+
+def _captured_view() -> list[io.Input]:
+    """The inputs that the viewer's camera button fills in."""
+    common = {"optional": True, "extra_dict": ADVANCED}
+    return [
+        io.Float.Input("yaw_deg", default=0.0, min=-360.0, max=360.0, step=0.1, **common,
+                       tooltip="Captured view: degrees to the right of the centre."),
+        io.Float.Input("pitch_deg", default=0.0, min=-90.0, max=90.0, step=0.1, **common,
+                       tooltip="Captured view: degrees above the horizon."),
+        io.Float.Input("roll_deg", default=0.0, min=-360.0, max=360.0, step=0.1, **common,
+                       tooltip="Captured view: turn of the camera about its axis, clockwise."),
+        io.Float.Input("fov_deg", default=90.0, min=1.0, max=170.0, step=0.1, **common,
+                       tooltip="Captured view: horizontal field of view."),
+        io.Int.Input("width", default=768, min=8, max=8192, step=8, **common,
+                     tooltip="Captured view: width of the picture in pixels."),
+        io.Int.Input("height", default=512, min=8, max=8192, step=8, **common,
+                     tooltip="Captured view: height of the picture in pixels."),
+    ]  # fmt: skip
+
+
+def _store(panorama: torch.Tensor) -> list[dict]:
+    """Write the pictures to the temp folder; what the browser is told about each."""
+    height, width = panorama.shape[1:3]
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        PREFIX, folder_paths.get_temp_directory(), width, height
+    )
+    shown = []
+    for index, pixels in enumerate(to_rgb(panorama)):
+        file = f"{name}_{counter + index:05}_.png"
+        with atomic_file(Path(folder) / file) as stream:
+            # Least compression: the file is looked at once, and writing it is what the user waits for.
+            to_bytes_image(pixels).save(stream, "PNG", compress_level=1)
+        shown.append(
+            {"filename": file, "subfolder": subfolder, "type": "temp", "width": width, "height": height}
         )
-        shown = []
-        for index, pixels in enumerate(to_rgb(panorama)):
-            file = f"{name}_{counter + index:05}_.png"
-            with atomic_file(Path(folder) / file) as stream:
-                # Least compression: the file is looked at once, and writing it is what the user waits for.
-                to_bytes_image(pixels).save(stream, "PNG", compress_level=1)
-            shown.append(
-                {"filename": file, "subfolder": subfolder, "type": "temp", "width": width, "height": height}
-            )
-        return io.NodeOutput(ui={"panodiff_panorama": shown})
+    return shown

@@ -115,6 +115,44 @@ def test_viewer_gets_names_not_pictures(node_classes, comfyui, panorama) -> None
         assert torch.allclose(pixel, picture[7, 5], atol=0.003)
 
 
-def test_viewer_takes_other_proportions(node_classes) -> None:
+def test_viewer_takes_other_proportions_and_stops_only_what_follows(node_classes) -> None:
     output = node_classes["PanoDiff_ViewPanorama"].execute(panorama=torch.zeros(1, 20, 30, 1))
     assert output.ui["panodiff_panorama"][0]["width"] == 30
+    assert "this picture is 30 x 20" in output.block_execution and len(output.result) == 3
+
+
+def test_captured_view_is_what_panorama_to_perspective_takes(node_classes, panorama) -> None:
+    view = {"yaw_deg": 170.3, "pitch_deg": -35.5, "roll_deg": 7.0, "fov_deg": 71.2, "width": 48, "height": 24}
+    batch = torch.cat([panorama, 1 - panorama])
+    image, camera, _ = node_classes["PanoDiff_ViewPanorama"].execute(panorama=batch, **view).result
+    expected, taken = node_classes["PanoDiff_ExtractPerspective"].execute(panorama=batch, **view).result
+    assert image.shape == (2, 24, 48, 3) and torch.equal(image, expected) and camera == taken
+    back = node_classes["PanoDiff_PastePerspective"].execute(
+        panorama=batch, image=image, camera=camera, feather_deg=3.0
+    )
+    assert torch.equal(back.result[0], batch)  # nothing was edited
+
+
+def test_painted_strokes_become_a_mask(node_classes, panorama) -> None:
+    from panodiff_core.geometry import mask_from_strokes
+
+    node = node_classes["PanoDiff_ViewPanorama"]
+    assert not node.execute(panorama=panorama).result[2].any()
+    text = (
+        '{"version": 1, "strokes": [{"mode": "paint", "radius_deg": 20, "points": [[175, 0], [-160, 30]]}]}'
+    )
+    mask = node.execute(panorama=panorama, mask_strokes=text).result[2]
+    assert mask.shape == (1, 32, 64) and torch.equal(mask, mask_from_strokes(text, 32)[:, 0])
+    assert mask[0, 15, -1] == 1 and mask[0, 15, 0] == 1 and mask[0, 15, 32] == 0  # across the seam
+
+
+def test_broken_strokes_are_refused_before_anything_is_written(node_classes, comfyui, panorama) -> None:
+    before = sorted((comfyui / "temp").rglob("*"))
+    with pytest.raises(ValueError, match=r"strokes\[0\]: points is missing"):
+        node_classes["PanoDiff_ViewPanorama"].execute(
+            panorama=panorama,
+            mask_strokes='{"version": 1, "strokes": [{"mode": "paint", "radius_deg": 2}]}',
+        )
+    with pytest.raises(ValueError, match="clear the mask and paint it again"):
+        node_classes["PanoDiff_ViewPanorama"].execute(panorama=panorama, mask_strokes="{")
+    assert sorted((comfyui / "temp").rglob("*")) == before

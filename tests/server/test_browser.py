@@ -206,6 +206,84 @@ def test_second_run_is_cached_and_still_shows(page) -> None:
     assert page.locator(".pd360-has-picture").count() == 1
 
 
+ADD_SAVERS = """(prefix) => {
+  const graph = window.app.graph;
+  const viewer = graph.nodes.find(node => node.type === "PanoDiff_ViewPanorama");
+  const add = (type, x, y) => {
+    const node = window.LiteGraph.createNode(type);
+    node.pos = [viewer.pos[0] + x, viewer.pos[1] + y];
+    graph.add(node);
+    return node;
+  };
+  const save = (name, y) => {
+    const node = add("SaveImage", 900, y);
+    node.widgets.find(w => w.name === "filename_prefix").value = `${prefix}_${name}`;
+    return node;
+  };
+  viewer.connect(0, save("image", 0), 0);
+  const made = add("MaskToImage", 860, 400);
+  viewer.connect(2, made, 0);
+  made.connect(0, save("mask", 500), 0);
+}"""
+HANDED_BACK = """() => {
+  const viewer = window.app.graph.nodes.find(node => node.type === "PanoDiff_ViewPanorama");
+  const names = ["yaw_deg", "pitch_deg", "roll_deg", "fov_deg", "width", "height", "mask_strokes"];
+  return Object.fromEntries(names.map(name => [name, viewer.widgets.find(w => w.name === name).value]));
+}"""
+
+
+def test_captured_view_and_painted_mask_are_what_the_next_run_gives(page, server) -> None:
+    from panodiff_core.geometry import equirect_to_perspective, mask_from_strokes
+    from panodiff_core.io.images import load_image
+
+    assert page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{FIRST.name}") == []
+    page.evaluate(SHOW_ALL)
+    page.evaluate(USE_TINY, [TINY, UNKNOWN_WORDS[page.name]])
+    page.evaluate(ADD_SAVERS, f"captured_{page.name}")
+    run(page)
+    page.wait_for_selector(".pd360-has-picture", state="attached", timeout=WAIT_MS)
+    pose = {"yawDeg": 172.34, "pitchDeg": -21.06, "fovDeg": 75.51}
+    page.evaluate("pose => document.querySelector('.pd360').panoramaView.lookAt(pose)", pose)
+    viewer = page.locator(".pd360")
+    viewer.focus()
+    page.keyboard.press("c")
+    page.keyboard.press("b")
+    box = viewer.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 3
+    places = page.evaluate("window.app.graph.nodes.map(node => [...node.pos])")
+    page.mouse.move(x - 60, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 20, steps=6)
+    page.mouse.up()
+    photograph(page, "painted")
+    assert page.evaluate("window.app.graph.nodes.map(node => [...node.pos])") == places  # no node was dragged
+    viewer.focus()
+    page.keyboard.press("b")
+    run(page)
+    assert not page.evaluate("window.seen.errors")
+    back = page.evaluate(HANDED_BACK)
+    view = [back[name] for name in ("fov_deg", "yaw_deg", "pitch_deg", "roll_deg")]
+    assert view == [75.5, 172.3, -21.1, 0]
+    entry = page.evaluate(
+        "window.app.graph.nodes.find(n => n.type === 'PanoDiff_ViewPanorama').properties.panodiff_panorama"
+    )["panodiff_panorama"][0]
+    panorama = load_image(server.base / entry["type"] / entry["subfolder"] / entry["filename"])
+    image, mask = (
+        load_image(max((server.base / "output").glob(f"captured_{page.name}_{name}_*.png")))[0]
+        for name in ("image", "mask")
+    )
+    expected = equirect_to_perspective(panorama, back["height"], back["width"], *view, mode="bicubic")[0]
+    assert image.shape == expected.shape
+    assert (
+        image - expected.clamp(0, 1)
+    ).abs().max() < 2 / 255  # the panorama was rounded to bytes on its way
+    painted = mask_from_strokes(back["mask_strokes"], panorama.shape[2])[0]
+    assert (mask - painted).abs().max() <= 1 / 255 and painted.mean() > 1e-3
+    # The brush went over the middle of the upper third of the captured window.
+    seen = equirect_to_perspective(painted[None], back["height"], back["width"], *view)[0, 0]
+    assert seen[round(back["height"] * 0.36), back["width"] // 2] > 0.9
+
+
 def test_help_and_names_reach_the_user(page) -> None:
     node = "window.app.graph.nodes.find(n => n.type === 'PanoDiff_SampleDiT360')"
     assert page.evaluate(f"{node}.title") == "Sample DiT360"

@@ -19,6 +19,7 @@ export class Controls {
    * @param {HTMLElement} root receives focus, keys and the wheel
    * @param {Camera} camera
    * @param {{moved: () => void, reset: () => void, fullscreen: () => void, setMode: (mode: string) => void,
+   *     tool: (key: string) => ((event: KeyboardEvent) => void)|undefined, painting: () => boolean,
    *     turnBetween: (before: number[], after: number[]) => number[],
    *     wheelIsOurs: (event: WheelEvent) => boolean}} host
    *     `turnBetween`: change of yaw and pitch, in degrees, for a hand that moves between two positions
@@ -35,6 +36,8 @@ export class Controls {
     on(surface, "pointerup", (event) => this.pointerUp(event));
     on(surface, "pointercancel", (event) => this.pointerUp(event));
     on(surface, "lostpointercapture", (event) => this.pointerUp(event));
+    // Nodes 2.0 of older frontends would drag the node along; the middle button is the canvas's.
+    on(root, "pointerdown", (event) => event.button === 1 || event.stopPropagation());
     on(root, "wheel", (event) => this.wheel(event), { passive: false });
     on(root, "keydown", (event) => this.keyDown(event));
   }
@@ -45,8 +48,8 @@ export class Controls {
   }
 
   pointerDown(event) {
-    // The middle button pans ComfyUI's canvas.
-    if (event.pointerType === "mouse" && event.button !== 0) return;
+    // The middle button pans ComfyUI's canvas; while the left one paints, the right one looks around.
+    if (event.button !== (this.host.painting() ? 2 : 0)) return;
     this.root.focus({ preventScroll: true, focusVisible: false }); // the ring is for keys
     this.surface.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, { ...this.position(event), time: event.timeStamp });
@@ -117,12 +120,12 @@ export class Controls {
 
   keyDown(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches?.("input")) return; // a slider has its own keys
+    if (event.target.matches?.("input, select")) return; // they have their own keys
     const action = this.actionOf(event);
     if (!action) return;
     event.preventDefault();
     event.stopPropagation(); // ComfyUI has shortcuts of its own for some of these keys
-    action();
+    action(event);
     this.host.moved();
   }
 
@@ -143,6 +146,8 @@ export class Controls {
       r: () => this.host.reset(),
       f: () => this.host.fullscreen(),
     };
+    const tool = this.host.tool(key.toLowerCase());
+    if (tool) return tool;
     if (Object.hasOwn(actions, key.toLowerCase())) return actions[key.toLowerCase()];
     // Some keyboards have digits only with the shift key; there the key's place counts.
     const byPlace = modeOfKey(code?.match(/^Digit(\d)$/)?.[1]);

@@ -15,3 +15,20 @@ export function iconButton(name, label, action) {
   made.addEventListener("click", action);
   return made;
 }
+
+/**
+ * A labelled slider: its `row`, and `show(value, text)` for its value and how it is read out.
+ * @param {{label: string, range: number[], step: number}} settings
+ */
+export function sliderRow({ label, range, step }, action) {
+  const attributes = { type: "range", min: range[0], max: range[1], step, "aria-label": label };
+  const input = element("input", "pd360-range", attributes);
+  const output = element("span", "pd360-value", { "aria-hidden": "true" });
+  input.addEventListener("input", () => action(input.valueAsNumber));
+  const show = (value, text) => {
+    input.value = String(value);
+    input.setAttribute("aria-valuetext", text);
+    output.textContent = text;
+  };
+  return { row: element("label", "pd360-slider", {}, label, input, output), show };
+}

@@ -1,7 +1,8 @@
-/** The panel over the picture where modes and display settings are chosen. */
+/** The panel over the picture where modes, display settings and the size of pictures are chosen. */
 
+import { LENGTHS } from "./capture.mjs";
 import { DISPLAY, EXPOSURE_RANGE_EV, GAMMA_RANGE } from "./display.mjs";
-import { element, iconButton } from "./elements.mjs";
+import { element, iconButton, sliderRow } from "./elements.mjs";
 import { MODES, MODE_NAMES, keyOf } from "./modes.mjs";
 
 const SLIDERS = {
@@ -24,7 +25,8 @@ let serial = 0;
 export class OptionsPanel {
   /**
    * @param {HTMLElement} root the viewer
-   * @param {{setMode: (mode: string) => void, setDisplay: (changes: object) => void}} actions
+   * @param {{setMode: (mode: string) => void, setDisplay: (changes: object) => void,
+   *     setLength: (name: string) => void}} actions
    */
   constructor(root, actions) {
     serial += 1;
@@ -36,7 +38,7 @@ export class OptionsPanel {
     this.opener.setAttribute("aria-controls", id);
     this.panel = element(
       "div", "pd360-panel", { id, role: "group", "aria-label": "View modes and display", hidden: "" },
-      this.makeModes(), this.makeDisplay(),
+      this.makeModes(), this.makeDisplay(), this.makePictures(),
     );
     this.panel.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -61,13 +63,8 @@ export class OptionsPanel {
   }
 
   makeDisplay() {
-    this.sliders = new Map(Object.entries(SLIDERS).map(([name, { label, range, step }]) => {
-      const attributes = { type: "range", min: range[0], max: range[1], step, "aria-label": label };
-      const input = element("input", "pd360-range", attributes);
-      const value = element("span", "pd360-value", { "aria-hidden": "true" });
-      input.addEventListener("input", () => this.actions.setDisplay({ [name]: input.valueAsNumber }));
-      return [name, { input, value, row: element("label", "pd360-slider", {}, label, input, value) }];
-    }));
+    this.sliders = new Map(Object.entries(SLIDERS).map(([name, settings]) =>
+      [name, sliderRow(settings, (value) => this.actions.setDisplay({ [name]: value }))]));
     this.switches = new Map(Object.entries(SWITCHES).map(([name, label]) => {
       const made = element("button", "pd360-choice", { type: "button", "aria-pressed": "false" }, label);
       made.addEventListener("click", () => {
@@ -80,6 +77,19 @@ export class OptionsPanel {
     const rows = [...this.sliders.values()].map(({ row }) => row);
     const attributes = { role: "group", "aria-label": "Display" };
     return element("div", "pd360-display", attributes, ...rows, ...this.switches.values(), neutral);
+  }
+
+  makePictures() {
+    const options = Object.entries(LENGTHS).map(([name, text]) => element("option", "", { value: name }, text));
+    this.length = element("select", "pd360-select", {}, ...options);
+    this.length.addEventListener("change", () => this.actions.setLength(this.length.value));
+    const row = element("label", "pd360-length", {}, "Longer side of pictures", this.length);
+    return element("div", "pd360-display", { role: "group", "aria-label": "Pictures" }, row);
+  }
+
+  /** One of LENGTHS. */
+  showLength(name) {
+    this.length.value = name;
   }
 
   get open() {
@@ -103,12 +113,7 @@ export class OptionsPanel {
   }
 
   showDisplay(display) {
-    for (const [name, { input, value }] of this.sliders) {
-      const text = SLIDERS[name].text(display[name]);
-      input.value = String(display[name]);
-      input.setAttribute("aria-valuetext", text);
-      value.textContent = text;
-    }
+    for (const [name, { show }] of this.sliders) show(display[name], SLIDERS[name].text(display[name]));
     for (const [name, made] of this.switches) made.setAttribute("aria-pressed", String(display[name]));
   }
 

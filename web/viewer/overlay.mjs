@@ -7,6 +7,7 @@ import { MODES } from "./modes.mjs";
 import { OptionsPanel } from "./options_panel.mjs";
 import { compassPoint, formatDegrees } from "./projection.mjs";
 
+const SAY_MS = 6000; // how long a line about what was done stays
 const ANNOUNCE_AFTER_MS = 600; // a screen reader hears where the view came to rest, not every frame
 const HELP =
   "Drag, or use the arrow keys, to look around. " +
@@ -17,7 +18,7 @@ const HELP =
 let serial = 0;
 
 export class Overlay {
-  /** @param {{zoomIn, zoomOut, reset, fullscreen, page, setMode, setDisplay}} actions what the buttons do */
+  /** @param {{zoomIn, zoomOut, reset, fullscreen, page, setMode, setDisplay, setLength}} actions what the buttons do */
   constructor(root, actions) {
     serial += 1;
     this.root = root;
@@ -34,8 +35,8 @@ export class Overlay {
     this.options = new OptionsPanel(root, actions);
     this.toolbar = this.makeToolbar(actions);
     const bar = element("div", "pd360-bar", {}, this.readout, this.toolbar);
-    const foot = element("div", "pd360-foot", {}, this.caption, bar);
-    this.parts = [this.progress, this.message, this.notices, foot, this.live, this.help];
+    this.foot = element("div", "pd360-foot", {}, this.caption, bar);
+    this.parts = [this.progress, this.message, this.notices, this.foot, this.live, this.help];
     root.setAttribute("aria-describedby", this.help.id);
     this.options.panel.before(...this.parts); // Tab goes from the toolbar into the panel
   }
@@ -58,6 +59,29 @@ export class Overlay {
       iconButton("reset", "Reset the view (R)", actions.reset),
       this.fullscreenButton,
     );
+  }
+
+  /** A further button, which a key does as well; the help for screen readers names both. */
+  addTool(icon, label, key, action) {
+    const made = iconButton(icon, `${label} (${key.toUpperCase()})`, action);
+    made.setAttribute("aria-keyshortcuts", key);
+    this.toolbar.insertBefore(made, this.toolbar.querySelector(".pd360-zoom-in"));
+    this.help.append(` ${key.toUpperCase()}: ${label}.`);
+    return made;
+  }
+
+  /** A line for screen readers only. */
+  announce(text) {
+    this.live.textContent = text;
+  }
+
+  /** A line about what was just done; it goes by itself. */
+  say(text) {
+    this.said?.remove();
+    this.said = element("p", "pd360-notice pd360-said", {}, text);
+    this.notices.append(this.said);
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => this.said.remove(), SAY_MS);
   }
 
   /**
@@ -119,6 +143,7 @@ export class Overlay {
 
   dispose() {
     clearTimeout(this.announcing);
+    clearTimeout(this.saying);
     for (const part of this.parts) part.remove();
     this.options.dispose();
   }

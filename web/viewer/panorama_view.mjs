@@ -15,7 +15,8 @@ import { ModeSwitch } from "./mode_switch.mjs";
 import { Overlay } from "./overlay.mjs";
 import { coverage } from "./projection.mjs";
 import { acquireRenderer, releaseRenderer } from "./renderer.mjs";
-import { loadPicture } from "./source.mjs";
+import { loadPicture, warningsAbout } from "./source.mjs";
+import { saveView } from "./view_picture.mjs";
 
 const MAX_PIXEL_RATIO = 2; // finer than this costs time and shows nothing
 
@@ -37,7 +38,13 @@ export class PanoramaView {
     this.camera = new Camera(() => motion.matches);
     this.modes = new ModeSwitch(this.camera, () => motion.matches);
     this.display = DISPLAY;
+    this.tools = new Map(); // by key
+    this.mask = null; // a MaskLayer over the picture
+    this.painting = false; // a brush has the left button
+    this.drawn = () => {}; // called after each drawing
     this.buildElement(label);
+    this.addTool("save", "Save this view as a picture", "s", () => saveView(this));
+    this.setLength("1024");
     this.listenToPage();
     this.startRenderer();
   }
@@ -66,6 +73,7 @@ export class PanoramaView {
       page: (step) => this.onPage(step),
       setMode: (mode) => this.setMode(mode),
       setDisplay: (changes) => this.setDisplay(changes),
+      setLength: (name) => this.setLength(name),
     });
     this.canvas.addEventListener("pointerdown", () => this.overlay.options.toggle(false));
     this.controls = new Controls(this.canvas, root, this.camera, {
@@ -73,6 +81,8 @@ export class PanoramaView {
       reset: () => this.camera.glideTo(this.modes.home),
       fullscreen: () => this.toggleFullscreen(),
       setMode: (mode) => this.setMode(mode),
+      tool: (key) => this.tools.get(key),
+      painting: () => this.painting,
       turnBetween: (before, after) => dragTurn(this.mode, this.camera.pose, ...this.surfaceSize, before, after),
       wheelIsOurs: (event) => this.wheelIsOurs(event),
     });
@@ -153,24 +163,12 @@ export class PanoramaView {
     const texture = this.renderer.createTexture(picture.bitmap, picture);
     this.renderer.deleteTexture(this.picture);
     this.picture = texture;
+    [this.around] = coverage(picture.width, picture.height).sphere;
     this.overlay.showMessage("");
     this.overlay.showCaption(caption);
-    this.overlay.showNotices([...notices, ...this.warningsAbout(picture)]);
+    this.overlay.showNotices([...notices, ...warningsAbout(picture)]);
     this.root.classList.add("pd360-has-picture");
     this.requestFrame();
-  }
-
-  warningsAbout({ width, height, scaled, bitmap }) {
-    const warnings = [];
-    if (!coverage(width, height).full) {
-      const open = width > 2 * height ? "above and below" : "at the back";
-      warnings.push(`${width} × ${height} is not 2:1. Shown unstretched; the sphere stays open ${open}.`);
-    }
-    if (scaled) {
-      const shown = `${bitmap.width} × ${bitmap.height}`;
-      warnings.push(`Shown at ${shown}: ${width} × ${height} is more than this graphics card takes.`);
-    }
-    return warnings;
   }
 
   /** Back to the empty sphere, with a line that says why. */
@@ -216,6 +214,18 @@ export class PanoramaView {
     this.requestFrame();
   }
 
+  /** A button and its key; returns the button. */
+  addTool(icon, label, key, action) {
+    this.tools.set(key, action);
+    return this.overlay.addTool(icon, label, key, action);
+  }
+
+  /** How long the longer side of captured and saved pictures becomes: one of LENGTHS. */
+  setLength(name) {
+    this.length = name;
+    this.overlay.options.showLength(name);
+  }
+
   get surfaceSize() {
     return [this.canvas.clientWidth, this.canvas.clientHeight];
   }
@@ -246,10 +256,13 @@ export class PanoramaView {
 
   drawNow() {
     if (!this.renderer || this.disposed) return;
+    const mask = this.mask?.texture(this.renderer);
     for (const { lens, mode, opacity } of this.modes.layers()) {
-      this.renderer.draw(this.picture, lens, displayIn(mode, this.display), this.context, opacity);
+      const display = displayIn(mode, this.display);
+      this.renderer.draw(this.picture, lens, display, this.context, { opacity, mask });
     }
     this.overlay.showPose(this.pose, this.mode, this.modes.magnification);
+    this.drawn();
   }
 
   contextLost() {

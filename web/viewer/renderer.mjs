@@ -8,7 +8,7 @@
 
 import { coverage } from "./projection.mjs";
 import { VERTEX_SHADER, fragmentShader, variantOf } from "./shader.mjs";
-import { UNIFORMS, setDisplay, setLens, setPicture } from "./uniforms.mjs";
+import { UNIFORMS, setDisplay, setLens, setMask, setPicture } from "./uniforms.mjs";
 
 const MAX_ANISOTROPY = 8;
 
@@ -142,6 +142,27 @@ class Renderer {
     return handle;
   }
 
+  /** An empty mask over the whole sphere: a handle for `updateMask`, `draw` and `deleteTexture`. */
+  createMask(width, height) {
+    const { gl } = this;
+    const handle = { texture: gl.createTexture(), width, bytes: width * height };
+    gl.bindTexture(gl.TEXTURE_2D, handle.texture);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.R8, width, height);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.REPEAT);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
+    this.textures.add(handle);
+    return handle;
+  }
+
+  /** Fill in the rows [top, bottom) of `data`, bytes of the whole mask. */
+  updateMask({ texture, width }, data, top, bottom) {
+    const { gl } = this;
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    const rows = data.subarray(top * width, bottom * width);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, top, width, bottom - top, gl.RED, gl.UNSIGNED_BYTE, rows);
+  }
+
   deleteTexture(handle) {
     if (!handle || !this.textures.delete(handle)) return;
     this.gl.deleteTexture(handle.texture);
@@ -149,18 +170,19 @@ class Renderer {
 
   /**
    * Draw what `lens` shows of `picture` (a handle or null) and copy it to `target`, a 2D canvas context.
-   * With an `opacity` below 1 it lies over what is there.
+   * With an `opacity` below 1 it lies over what is there; a `mask` tints what is painted.
    */
-  draw(picture, lens, display, target, opacity = 1) {
+  draw(picture, lens, display, target, { opacity = 1, mask = null } = {}) {
     if (this.lost) return false;
     const { gl } = this;
     const { width, height } = target.canvas;
     this.growTo(width, height);
-    const { program, locations } = this.programFor(variantOf(picture, lens, display));
+    const { program, locations } = this.programFor(variantOf(picture, lens, display, mask));
     gl.useProgram(program);
     setLens(gl, locations, lens, width, height);
     setPicture(gl, locations, picture);
     setDisplay(gl, locations, display);
+    if (mask) setMask(gl, locations, mask);
     gl.viewport(0, 0, width, height);
     gl.bindVertexArray(this.vertices);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
@@ -175,6 +197,11 @@ class Renderer {
     const key = variant.join();
     if (!this.programs.has(key)) this.programs.set(key, buildProgram(this.gl, variant));
     return this.programs.get(key);
+  }
+
+  /** After a picture larger than any viewer: the next drawings let the shared canvas grow to what they need. */
+  shrink() {
+    this.canvas.width = this.canvas.height = 1;
   }
 
   /** The shared canvas is as large as the largest viewer needs; resizing it for each viewer would be slow. */

@@ -22,9 +22,21 @@ void main() {
 }`;
 
 const MAIN = `
+#ifdef MASK
+uniform sampler2D u_mask;    // of the whole sphere
+
+vec3 tinted(vec3 value, Sight sight) {
+  vec2 uv = vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI);
+  return mix(value, vec3(1.0, 0.24, 0.42), 0.55 * textureLod(u_mask, uv, 0.0).r * sight.covered);
+}
+#endif
+
 void main() {
   Sight sight = lookThrough(gl_FragCoord.xy);
   vec3 value = mix(NIGHT, seen(sight), sight.covered);
+#ifdef MASK
+  value = tinted(value, sight);
+#endif
 #ifdef SEAM_LINE
   value = mix(value, vec3(1.0, 0.78, 0.42), 0.85 * seamLine(gl_FragCoord.xy) * sight.covered);
 #endif
@@ -35,7 +47,7 @@ void main() {
  * What a drawing needs of the shader, as a list of definitions; equal lists are the same variant.
  * Points are read where no window pixel is wider than a texel; in every mode the widest is in the middle.
  */
-export function variantOf(picture, lens, display) {
+export function variantOf(picture, lens, display, mask = null) {
   const widest = (2 * lens.reach) / lens.width;
   const coarse = picture && display.smooth && widest * picture.sphere[1] > Math.PI;
   const flags = [
@@ -45,6 +57,7 @@ export function variantOf(picture, lens, display) {
     ["CHECKER", display.checker],
     ["CONTRAST", display.contrast],
     ["SEAM_LINE", display.seamLine],
+    ["MASK", mask],
   ];
   return [
     `PROJECTION ${lens.kind}`,

@@ -1,6 +1,6 @@
 /** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
 
-import { clamp } from "./projection.mjs";
+import { clamp, coverage } from "./projection.mjs";
 
 /** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
 const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
@@ -42,6 +42,20 @@ export function fittedSize(width, height, limit) {
   const fitHeight = clamp(Math.floor(height * scale), 1, limit);
   if (width === 2 * height) return [2 * fitHeight, fitHeight];
   return [clamp(Math.round(width * scale), 1, limit), fitHeight];
+}
+
+/** What the person should know about a loaded picture, in lines. */
+export function warningsAbout({ width, height, scaled, bitmap }) {
+  const warnings = [];
+  if (!coverage(width, height).full) {
+    const open = width > 2 * height ? "above and below" : "at the back";
+    warnings.push(`${width} × ${height} is not 2:1. Shown unstretched; the sphere stays open ${open}.`);
+  }
+  if (scaled) {
+    const shown = `${bitmap.width} × ${bitmap.height}`;
+    warnings.push(`Shown at ${shown}: ${width} × ${height} is more than this graphics card takes.`);
+  }
+  return warnings;
 }
 
 async function download(address, signal) {

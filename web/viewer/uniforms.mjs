@@ -3,7 +3,7 @@
 export const UNIFORMS = Object.freeze([
   "u_window", "u_reach", "u_centre", "u_turn", "u_bend", "u_rotation",
   "u_picture", "u_wraps", "u_sphere",
-  "u_anisotropy", "u_exposure", "u_gamma",
+  "u_anisotropy", "u_exposure", "u_gamma", "u_mask",
 ]);
 
 export function setLens(gl, at, lens, width, height) {
@@ -28,4 +28,11 @@ export function setPicture(gl, at, picture) {
 export function setDisplay(gl, at, display) {
   gl.uniform1f(at.u_exposure, 2 ** display.exposureEv);
   gl.uniform1f(at.u_gamma, display.gamma);
+}
+
+export function setMask(gl, at, mask) {
+  gl.activeTexture(gl.TEXTURE1);
+  gl.bindTexture(gl.TEXTURE_2D, mask.texture);
+  gl.uniform1i(at.u_mask, 1);
+  gl.activeTexture(gl.TEXTURE0);
 }

@@ -6,11 +6,16 @@
  * with one entry per picture of a batch. Pictures come through ComfyUI's /view.
  */
 
+import { isCameraView, roundedPose } from "./capture.mjs";
+import { MaskTool } from "./mask_tool.mjs";
+import { hideValue, readValue, writeValues } from "./node_values.mjs";
 import { PanoramaView } from "./panorama_view.mjs";
 import { PictureGoneError } from "./source.mjs";
 import { ensureStyles } from "./styles.mjs";
+import { sizeOf } from "./view_picture.mjs";
 
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
+const STROKES = "mask_strokes"; // the input that keeps what is painted
 const FOLDERS = new Set(["temp", "output", "input"]);
 
 export function mount(host, node, api) {
@@ -42,10 +47,17 @@ class PanoramaWidget {
       wheelNeedsFocus: true,
     });
     this.view.onPage = (step) => this.page(step);
+    this.view.addTool("capture", "Capture this view for the next run", "c", () => this.capture());
+    hideValue(node, STROKES);
+    this.mask = new MaskTool(this.view, {
+      read: () => readValue(node, STROKES),
+      write: (text) => this.fillIn({ [STROKES]: text }),
+    });
   }
 
   /** The node ran. Its files may have the names of older ones, so they are always loaded. */
   executed(output) {
+    this.mask.sync();
     const result = readResult(output);
     if (!result) return;
     this.node.properties ??= {};
@@ -55,6 +67,7 @@ class PanoramaWidget {
 
   /** After loading, pasting or undoing: the result that the node remembers. */
   restore() {
+    this.mask.sync();
     this.outputsShown(this.node.properties?.[PROPERTY]);
   }
 
@@ -76,6 +89,28 @@ class PanoramaWidget {
     this.showPicture();
   }
 
+  /** Hand the view to the node's inputs, so that the next run renders it at full resolution. */
+  capture() {
+    const { view, node } = this;
+    if (!view.picture) return view.overlay.say("Run the workflow first, then capture what you see.");
+    if (!isCameraView(view.mode)) {
+      return view.overlay.say("A camera has a flat lens: press 1 for the perspective view and capture there.");
+    }
+    view.lookAt(roundedPose(view.pose)); // what is captured is what is seen
+    const { yawDeg, pitchDeg, rollDeg, fovDeg } = view.pose;
+    const angles = { yaw_deg: yawDeg, pitch_deg: pitchDeg, roll_deg: rollDeg, fov_deg: fovDeg };
+    for (const name of Object.keys(angles)) angles[name] = Number(angles[name].toFixed(4));
+    const [width, height] = sizeOf(view);
+    view.overlay.say(`Captured at ${width} × ${height}. Run to render it.`);
+    return this.fillIn({ ...angles, width, height });
+  }
+
+  /** Give the node's inputs values; where a wire gives others, say so. */
+  fillIn(values) {
+    const wired = writeValues(this.node, values);
+    if (wired.length > 0) this.view.overlay.say(`${wired.join(", ")}: a wire gives another value. Take it off.`);
+  }
+
   async showPicture() {
     const pictures = this.result.panodiff_panorama;
     this.view.overlay.showPage(this.index, pictures.length);
@@ -88,6 +123,7 @@ class PanoramaWidget {
   }
 
   dispose() {
+    this.mask.dispose();
     this.view.dispose();
   }
 }

@@ -30,13 +30,20 @@ await import("/extensions/PanoDiff/panodiff.js");
 const [extension] = app.extensions;
 let nextId = 1;
 
+// Inputs with values that the frontend made into widgets before extensions see the node.
+const VALUES = {
+  PanoDiff_ViewPanorama: {
+    yaw_deg: 0, pitch_deg: 0, roll_deg: 0, fov_deg: 90, width: 768, height: 512, mask_strokes: "",
+  },
+};
+
 class FakeNode {
   constructor(comfyClass) {
     this.comfyClass = comfyClass;
     this.id = nextId++;
     this.size = [200, 100];
     this.properties = {};
-    this.widgets = [];
+    this.widgets = Object.entries(VALUES[comfyClass] ?? {}).map(([name, value]) => ({ name, value }));
     this.box = document.createElement("div");
     this.box.className = "node";
     this.box.append(document.createElement("div"));
@@ -88,7 +95,11 @@ window.harness = {
   },
 
   view(id) {
-    return this.nodes[id].widgets[0].element.panoramaView;
+    return this.nodes[id].widgets.at(-1).element.panoramaView;
+  },
+
+  values(id) {
+    return Object.fromEntries(this.nodes[id].widgets.map(({ name, value }) => [name, value]));
   },
 
   /** Mean colour and spread of what a viewer shows, 0…255. */

@@ -1,0 +1,162 @@
+/** A brush in the hand: pointers become strokes, and a ring shows where the brush lies on the sphere. */
+
+import { createLens, directionToWindow, windowToDirection } from "./lens.mjs";
+import { clamp, degrees, lonLatToDirection, normalise, radians } from "./projection.mjs";
+
+export const RADIUS_RANGE_DEG = Object.freeze([0.25, 64]);
+const LEAST_STEP_PX = 1.5; // nearer points say nothing that is seen
+const OPPOSITE = -0.9999; // cosine beyond which two points have no shortest way between them
+const RING_POINTS = 96;
+
+const rounded = (angle) => Math.round(angle * 1000) / 1000;
+
+/** Directions around `centre` (of length 1), `angle` radians away from it; the last is the first. */
+export function ringAround(centre, angle) {
+  const [x, y, z] = centre;
+  const side = normalise(Math.abs(y) < 0.9 ? [z, 0, -x] : [0, -z, y]);
+  const other = [y * side[2] - z * side[1], z * side[0] - x * side[2], x * side[1] - y * side[0]];
+  return Array.from({ length: RING_POINTS + 1 }, (_, index) => {
+    const turn = (2 * Math.PI * index) / RING_POINTS;
+    const [along, up] = [Math.sin(angle) * Math.cos(turn), Math.sin(angle) * Math.sin(turn)];
+    return centre.map((value, axis) => value * Math.cos(angle) + side[axis] * along + other[axis] * up);
+  });
+}
+
+export class Brush {
+  /**
+   * @param {PanoramaView} view
+   * @param {{growing: (stroke, first: number) => void, finished: (stroke) => void}} host
+   */
+  constructor(view, host) {
+    Object.assign(this, { view, host, on: false, stroke: null, place: null });
+    this.settings = { erases: false, radiusDeg: 4, softness: 0 };
+    this.ring = document.createElement("canvas");
+    this.ring.className = "pd360-brush-ring";
+    this.ring.setAttribute("aria-hidden", "true");
+    view.canvas.after(this.ring);
+    this.listeners = new AbortController();
+    const on = (type, handler) =>
+      view.canvas.addEventListener(type, (event) => this.on && handler(event), { signal: this.listeners.signal });
+    on("pointerdown", (event) => this.start(event));
+    on("pointermove", (event) => this.move(event));
+    for (const type of ["pointerup", "pointercancel", "lostpointercapture"]) on(type, (event) => this.end(event));
+    on("pointerleave", () => this.moveRing(null));
+    on("contextmenu", (event) => event.preventDefault()); // the right button looks around
+  }
+
+  set(changes) {
+    Object.assign(this.settings, changes);
+    this.settings.radiusDeg = clamp(this.settings.radiusDeg, ...RADIUS_RANGE_DEG);
+    this.drawRing();
+  }
+
+  turn(on) {
+    this.finish();
+    this.on = on;
+    this.drawRing();
+  }
+
+  start(event) {
+    if (event.button !== 0 || !event.isPrimary) return;
+    this.view.root.focus({ preventScroll: true, focusVisible: false });
+    this.begin(this.view.controls.position(event), this.settings.erases !== event.shiftKey);
+    if (!this.stroke) return;
+    this.view.canvas.setPointerCapture(event.pointerId);
+    this.pointer = event.pointerId;
+    event.preventDefault();
+  }
+
+  begin(place, erases) {
+    const point = this.pointAt(place);
+    if (!point) return;
+    const { radiusDeg, softness } = this.settings;
+    const mode = erases ? "erase" : "paint";
+    this.stroke = { mode, radius_deg: rounded(radiusDeg), softness, points: [point] };
+    this.last = place;
+    this.host.growing(this.stroke, 0);
+  }
+
+  /** A dot in the middle of the window: painting without a pointer. */
+  dab() {
+    const { clientWidth, clientHeight } = this.view.canvas;
+    this.moveRing({ x: clientWidth / 2, y: clientHeight / 2 });
+    this.begin(this.place, this.settings.erases);
+    this.finish();
+  }
+
+  move(event) {
+    const place = this.view.controls.position(event);
+    this.moveRing(place);
+    if (this.stroke && event.pointerId === this.pointer) this.reach(place, LEAST_STEP_PX);
+  }
+
+  reach(place, leastStep) {
+    const { points } = this.stroke;
+    const far = Math.hypot(place.x - this.last.x, place.y - this.last.y) >= leastStep;
+    const point = far && this.pointAt(place);
+    if (!point) return;
+    const [one, other] = [points.at(-1), point].map(([lon, lat]) => lonLatToDirection(radians(lon), radians(lat)));
+    if (one[0] * other[0] + one[1] * other[1] + one[2] * other[2] < OPPOSITE) return;
+    points.push(point);
+    this.last = place;
+    this.host.growing(this.stroke, points.length - 2);
+  }
+
+  end(event) {
+    if (!this.stroke || event.pointerId !== this.pointer) return;
+    if (event.type === "pointerup") this.reach(this.view.controls.position(event), 0.01);
+    this.finish();
+  }
+
+  finish() {
+    const { stroke } = this;
+    this.stroke = null;
+    if (stroke) this.host.finished(stroke);
+  }
+
+  pointAt({ x, y }) {
+    return this.view.lonLatAt(x, y)?.map((angle) => rounded(degrees(angle))) ?? null;
+  }
+
+  moveRing(place) {
+    this.place = place;
+    this.drawRing();
+  }
+
+  drawRing() {
+    const { width, height, clientWidth } = this.view.canvas;
+    Object.assign(this.ring, { width, height }); // empties it
+    if (!this.on || !this.place) return;
+    const lens = createLens(this.view.mode, this.view.pose, width, height);
+    const scale = width / clientWidth;
+    const centre = windowToDirection(lens, this.place.x * scale, this.place.y * scale);
+    if (!centre) return;
+    const context = this.ring.getContext("2d");
+    const { radiusDeg, softness, erases } = this.settings;
+    this.trace(context, lens, centre, radians(radiusDeg), erases ? [6 * scale, 4 * scale] : []);
+    if (softness > 0) this.trace(context, lens, centre, radians(radiusDeg * (1 - softness)), [scale, 3 * scale]);
+  }
+
+  /** A dark line under a light one, seen on any picture. It breaks where the lens tears the sphere apart. */
+  trace(context, lens, centre, angle, dashes) {
+    context.beginPath();
+    let before = null;
+    for (const direction of ringAround(centre, angle)) {
+      const here = directionToWindow(lens, direction);
+      const joined = here && before && Math.hypot(here[0] - before[0], here[1] - before[1]) < lens.width / 4;
+      if (here) context[joined ? "lineTo" : "moveTo"](...here);
+      before = here;
+    }
+    const scale = lens.width / this.view.canvas.clientWidth;
+    for (const [color, width, pattern] of [["rgb(0 0 0 / 60%)", 3, []], ["#fff", 1.3, dashes]]) {
+      Object.assign(context, { strokeStyle: color, lineWidth: width * scale });
+      context.setLineDash(pattern);
+      context.stroke();
+    }
+  }
+
+  dispose() {
+    this.listeners.abort();
+    this.ring.remove();
+  }
+}

@@ -1,0 +1,45 @@
+/** Pictures of what a viewer shows: their size, and PNG files through the browser's downloads. */
+
+import { pictureLength, pictureSize } from "./capture.mjs";
+import { displayIn } from "./display.mjs";
+import { createLens } from "./lens.mjs";
+
+const KEEP_ADDRESS_MS = 60_000; // the browser may ask the person first where to put the file
+
+/** [width, height] of a picture of the view: multiples of 8 in the window's proportions. */
+export function sizeOf(view) {
+  const { width, height } = view.canvas;
+  const lens = createLens(view.mode, view.pose, width, height);
+  return pictureSize(width, height, pictureLength(view.length, lens, view.around));
+}
+
+/** Save the view as a file and say so; “as the window” is then exactly that size. */
+export async function saveView(view) {
+  if (!view.picture) return view.overlay.say("There is no picture to save yet.");
+  const { width, height } = view.canvas;
+  try {
+    view.overlay.say(`Saved ${await save(view, view.length === "window" ? [width, height] : sizeOf(view))}.`);
+  } catch (problem) {
+    view.overlay.say(problem.message);
+  }
+}
+
+/** The file's name. Nothing that lies over the picture comes with it. */
+async function save(view, [width, height]) {
+  const { mode, pose, renderer } = view;
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height });
+  const lens = createLens(mode, pose, width, height);
+  const display = { ...displayIn(mode, view.display), seamLine: false };
+  renderer.draw(view.picture, lens, display, canvas.getContext("2d", { alpha: false }));
+  renderer.shrink();
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  if (!blob) throw new Error(`This browser cannot make a picture of ${width} × ${height}.`);
+  const [yaw, pitch] = [Math.round(pose.yawDeg), Math.round(pose.pitchDeg)];
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `${mode}_yaw${yaw}_pitch${pitch}_${width}x${height}.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), KEEP_ADDRESS_MS);
+  return link.download;
+}
