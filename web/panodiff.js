@@ -13,7 +13,7 @@ function text(name, minHeight, size) {
 
 const PANELS = {
   PanoDiff_ViewPanorama: {
-    name: "panorama", type: "PANODIFF_PANORAMA", minHeight: 320, size: [520, 600],
+    name: "panorama", type: "PANODIFF_PANORAMA", minHeight: 240, size: [480, 380],
     load: () => import("./viewer/widget.mjs"),
   },
   PanoDiff_ReportSeam: text("report_text", 150, [340, 400]),
