@@ -32,6 +32,20 @@ def test_equals_the_fused_one_with_its_gradients():
         assert max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) < limit
 
 
+def test_masked_keys_are_as_if_absent_with_their_gradients():
+    for dtype, limit in ((torch.float32, 2e-6), (torch.float64, 1e-14)):
+        q, k, v, grad = tensors(dtype)
+        seen = torch.arange(37) < 20
+        short = gradients(F.scaled_dot_product_attention, q, k[:, :, seen], v[:, :, seen], grad)
+        mask = seen.expand(2, 1, 1, 37)
+        masked = gradients(lambda q, k, v: plain_attention(q, k, v, mask), q, k, v, grad)
+        for ours, theirs, keys in zip(masked, short, (False, False, True, True), strict=True):
+            if keys:
+                assert not ours[:, :, ~seen].any()
+                ours = ours[:, :, seen]
+            assert float((ours - theirs).detach().abs().max()) < limit
+
+
 def test_bf16_gradients_are_as_close_as_a_plain_softmax_gets():
     inputs = tensors(torch.bfloat16)
     exact = gradients(F.scaled_dot_product_attention, *(x.detach().double().requires_grad_() for x in inputs))

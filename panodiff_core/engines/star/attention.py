@@ -13,10 +13,9 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...layers.attention import Attention
+from ...layers.attention import Attention, plain_attention
 from ...runtime.errors import InputError
 from .rope import rotate
 
@@ -119,10 +118,8 @@ class CrossAttention(nn.Module):
         q = (q + self.q_bias.to(q)).unflatten(-1, (self.heads, -1))
         sharpness = _head_scale(self.scale_mul_1H11, q.shape[-1], x)
         q = _to_length(q.float(), sharpness).to(q.dtype).transpose(1, 2)
-        if (
-            text.mask is not None
-        ):  # back ends take no mask, and only texts of unequal length in one batch need one
-            attention = partial(F.scaled_dot_product_attention, attn_mask=text.mask)
+        if text.mask is not None:  # only texts of unequal length in one batch; other back ends take no mask
+            attention = partial(plain_attention, mask=text.mask)
         out = attention(q, text.k.to(q.dtype), text.v.to(q.dtype))
         return self.proj(out.transpose(1, 2).flatten(2)).view(x.shape)
 
