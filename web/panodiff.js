@@ -8,13 +8,13 @@ import { app } from "../../scripts/app.js";
 
 /** A panel for the text that a node reports. */
 function text(name, minHeight, size) {
-  return { name, type: "PANODIFF_TEXT", minHeight, size, load: () => import("./viewer/text_widget.mjs") };
+  return { name, type: "PANODIFF_TEXT", minHeight, size, load: () => import("./viewer/node/text_widget.mjs") };
 }
 
 const PANELS = {
   PanoDiff_ViewPanorama: {
     name: "panorama", type: "PANODIFF_PANORAMA", minHeight: 240, size: [480, 380],
-    load: () => import("./viewer/widget.mjs"),
+    load: () => import("./viewer/node/widget.mjs"),
   },
   PanoDiff_ReportSeam: text("report_text", 150, [340, 400]),
   PanoDiff_ReportCubeSeams: text("report_text", 150, [340, 360]),

@@ -11,7 +11,9 @@ import base64
 import hashlib
 import html
 import os
+import posixpath
 import re
+from functools import partial
 from pathlib import Path
 
 from ..runtime.errors import InputError
@@ -20,7 +22,7 @@ from .atomic import check_writable, write_text
 ENTRY_MODULE = "standalone.mjs"
 STYLE_SHEET = "viewer.css"
 
-_IMPORT = r'^import \{([^{}]*)\} from "\./([a-z_]+\.mjs)";$'
+_IMPORT = r'^import \{([^{}]*)\} from "(\.{1,2}/[a-z_./]+\.mjs)";$'
 _EXPORT = r"^export ((?:async )?function|class|const) (\w+)"
 _UNSUPPORTED = r"^(?:import|export)\b.*|.*\bimport(?:\.meta|\s*\().*"
 
@@ -79,7 +81,7 @@ def link_modules(folder: Path, entry: str) -> str:
     """The module `entry` and all that it imports, as the text of one script.
 
     Each module becomes a function that returns what it exports, in the order of their needs, so names stay
-    private to their module. Known are `import { a, b } from "./file.mjs";` and `export` before a function,
+    private to their module. Known are `import { a, b } from "../folder/file.mjs";` and `export` before a function,
     class or const. Raises `InputError` for a missing file, a circle of imports, an import of something not
     exported, other syntax.
     """
@@ -106,14 +108,14 @@ def _link(
         )
 
     for match in re.finditer(_IMPORT, text, re.MULTILINE):
-        wanted, other = _names(match[1]), match[2]
+        wanted, other = _names(match[1]), _beside(name, match[2])
         _link(folder, other, (*waiting, name), exports, parts)
         missing = [item for item in wanted if item not in exports[other]]
         if missing:
             raise InputError(f"{path} imports {', '.join(missing)} from {other}, which does not export it.")
 
     exports[name] = [match[2] for match in re.finditer(_EXPORT, text, re.MULTILINE)]
-    body = re.sub(_IMPORT, _import_line, text, flags=re.MULTILINE)
+    body = re.sub(_IMPORT, partial(_import_line, name), text, flags=re.MULTILINE)
     body = re.sub(_EXPORT, r"\1 \2", body, flags=re.MULTILINE)
     unsupported = re.search(_UNSUPPORTED, body, re.MULTILINE)
     if unsupported:
@@ -125,8 +127,13 @@ def _link(
     )
 
 
-def _import_line(match: re.Match[str]) -> str:
-    return f"const {{ {', '.join(_names(match[1]))} }} = {_variable(match[2])};"
+def _beside(module: str, specifier: str) -> str:
+    """The path below the viewer's folder that `module` means by `specifier`."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(module), specifier))
+
+
+def _import_line(module: str, match: re.Match[str]) -> str:
+    return f"const {{ {', '.join(_names(match[1]))} }} = {_variable(_beside(module, match[2]))};"
 
 
 def _names(listed: str) -> list[str]:
@@ -138,7 +145,7 @@ def _names(listed: str) -> list[str]:
 
 
 def _variable(module: str) -> str:
-    return f"module_{module.removesuffix('.mjs')}"
+    return f"module_{module.removesuffix('.mjs').replace('/', '_')}"
 
 
 def _read_text(path: Path) -> str:

@@ -87,6 +87,21 @@ def test_the_linker_keeps_names_private_and_exports_apart(tmp_path):
     )
 
 
+def test_modules_may_lie_in_folders(tmp_path):
+    (tmp_path / "maths").mkdir()
+    (tmp_path / "hands").mkdir()
+    modules(tmp_path, a='import { three } from "./hands/b.mjs";\nexport const four = three + 1;\n')
+    modules(tmp_path / "hands", b='import { two } from "../maths/b.mjs";\nexport const three = two + 1;\n')
+    modules(tmp_path / "maths", b="export const two = 2;\n")
+    assert link_modules(tmp_path, "a.mjs") == (
+        "const module_maths_b = (() => {\nconst two = 2;\n\nreturn { two };\n})();\n"
+        "const module_hands_b = (() => {\nconst { two } = module_maths_b;\nconst three = two + 1;\n"
+        "\nreturn { three };\n})();\n"
+        "const module_a = (() => {\nconst { three } = module_hands_b;\nconst four = three + 1;\n"
+        "\nreturn { four };\n})();"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

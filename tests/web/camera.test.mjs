@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Camera, HOME } from "../../web/viewer/camera.mjs";
-import { limitsOf } from "../../web/viewer/modes.mjs";
-import { fittedSize } from "../../web/viewer/source.mjs";
+import { Camera, HOME } from "../../web/viewer/motion/camera.mjs";
+import { limitsOf } from "../../web/viewer/geometry/modes.mjs";
+import { fittedSize } from "../../web/viewer/picture/source.mjs";
 
 function settle(camera, fps = 60) {
   let frames = 0;

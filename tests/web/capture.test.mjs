@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { isCameraView, pictureLength, pictureSize, roundedPose } from "../../web/viewer/capture.mjs";
-import { createLens } from "../../web/viewer/lens.mjs";
-import { MODE_NAMES } from "../../web/viewer/modes.mjs";
-import { readValue, writeValues } from "../../web/viewer/node_values.mjs";
+import { isCameraView, pictureLength, pictureSize, roundedPose } from "../../web/viewer/picture/capture.mjs";
+import { createLens } from "../../web/viewer/geometry/lens.mjs";
+import { MODE_NAMES } from "../../web/viewer/geometry/modes.mjs";
+import { readValue, writeValues } from "../../web/viewer/node/values.mjs";
 
 test("pictures are multiples of 8 in the window's proportions, nearly always within half a pixel", () => {
   let [furthest, total, close] = [0, 0, 0];

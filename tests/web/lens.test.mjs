@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 
-import { CELLS, layoutFovDeg } from "../../web/viewer/cube_layouts.mjs";
-import { dragTurn } from "../../web/viewer/dragging.mjs";
+import { CELLS, layoutFovDeg } from "../../web/viewer/geometry/cube_layouts.mjs";
+import { dragTurn } from "../../web/viewer/motion/dragging.mjs";
 import {
   blendLenses, canBlend, createLens, degreesPerPixel, directionToWindow, lookThrough, windowToDirection,
   windowToLonLat,
-} from "../../web/viewer/lens.mjs";
-import { MODES, MODE_NAMES, homePose, keyOf, limitsOf, modeOfKey } from "../../web/viewer/modes.mjs";
+} from "../../web/viewer/geometry/lens.mjs";
+import { MODES, MODE_NAMES, homePose, keyOf, limitsOf, modeOfKey } from "../../web/viewer/geometry/modes.mjs";
 
 const { modes, cases } = JSON.parse(
   await readFile(new URL("../vectors/viewer/views.json", import.meta.url), "utf8"),

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { ringAround } from "../../web/viewer/brush.mjs";
-import { MaskLayer } from "../../web/viewer/mask_layer.mjs";
-import { MaskRaster } from "../../web/viewer/mask_raster.mjs";
-import { StrokeHistory, formatStrokes, parseStrokes } from "../../web/viewer/strokes.mjs";
+import { ringAround } from "../../web/viewer/mask/brush.mjs";
+import { MaskLayer } from "../../web/viewer/mask/layer.mjs";
+import { MaskRaster } from "../../web/viewer/mask/raster.mjs";
+import { StrokeHistory, formatStrokes, parseStrokes } from "../../web/viewer/mask/strokes.mjs";
 
 const { height, step, cases } = JSON.parse(readFileSync(new URL("mask_vectors.json", import.meta.url)));
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Camera } from "../../web/viewer/camera.mjs";
-import { DISPLAY, changedDisplay, displayIn } from "../../web/viewer/display.mjs";
-import { ModeSwitch } from "../../web/viewer/mode_switch.mjs";
+import { Camera } from "../../web/viewer/motion/camera.mjs";
+import { DISPLAY, changedDisplay, displayIn } from "../../web/viewer/picture/display.mjs";
+import { ModeSwitch } from "../../web/viewer/motion/mode_switch.mjs";
 
 function made(prefersStill = () => false) {
   const camera = new Camera(prefersStill);

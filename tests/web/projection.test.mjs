@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 
-import { createLens, windowToDirection } from "../../web/viewer/lens.mjs";
+import { createLens, windowToDirection } from "../../web/viewer/geometry/lens.mjs";
 import {
   cameraRotation, compassPoint, coverage, directionToLonLat, formatDegrees, horizontalFovDeg,
   lonLatToDirection, lonLatToPixel, pixelToLonLat, wrapDegrees,
-} from "../../web/viewer/projection.mjs";
+} from "../../web/viewer/geometry/projection.mjs";
 
 const vectors = JSON.parse(await readFile(new URL("./vectors.json", import.meta.url), "utf8"));
 const TOLERANCE = 1e-9;

@@ -25,8 +25,8 @@ MEAN_TOLERANCE, MAX_TOLERANCE, EXCLUDED = 0.3 / 255, 1 / 255, 0.005
 
 # Draws a view of a mode and a pose into a canvas of any size and reads what the graphics side holds.
 SETUP = """async () => {
-  const { createLens } = await import("/extensions/PanoDiff/viewer/lens.mjs");
-  const { DISPLAY, displayIn } = await import("/extensions/PanoDiff/viewer/display.mjs");
+  const { createLens } = await import("/extensions/PanoDiff/viewer/geometry/lens.mjs");
+  const { DISPLAY, displayIn } = await import("/extensions/PanoDiff/viewer/picture/display.mjs");
   window.drawn = (node, { mode, width, height, ...pose }, display) => {
     const view = harness.view(node);
     const canvas = document.createElement("canvas");

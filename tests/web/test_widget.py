@@ -309,7 +309,7 @@ def test_running_again_replaces_the_texture(page):
 
 def test_a_node_removed_before_the_viewer_arrived_leaves_nothing(page):
     page.evaluate("kind => harness.remove(harness.place(kind))", VIEWER)
-    page.evaluate("import('/extensions/PanoDiff/viewer/widget.mjs').then(() => null)")
+    page.evaluate("import('/extensions/PanoDiff/viewer/node/widget.mjs').then(() => null)")
     page.wait_for_timeout(100)
     assert page.locator(".pd360").count() == 0
     assert page.evaluate("harness.counts().contexts") == 0

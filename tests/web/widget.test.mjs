@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { readResult, viewAddress } from "../../web/viewer/widget.mjs";
+import { readResult, viewAddress } from "../../web/viewer/node/widget.mjs";
 
 const entry = { filename: "a b&c_00001_.png", subfolder: "x/ü", type: "temp", width: 512, height: 256 };
 

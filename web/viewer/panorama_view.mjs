@@ -6,17 +6,17 @@
  *   view.dispose();
  */
 
-import { Camera } from "./camera.mjs";
-import { Controls, ZOOM_STEP } from "./controls.mjs";
-import { DISPLAY, changedDisplay, displayIn } from "./display.mjs";
-import { dragTurn } from "./dragging.mjs";
-import { createLens, windowToLonLat } from "./lens.mjs";
-import { ModeSwitch } from "./mode_switch.mjs";
-import { Overlay } from "./overlay.mjs";
-import { coverage } from "./projection.mjs";
-import { acquireRenderer, releaseRenderer } from "./renderer.mjs";
-import { loadPicture, warningsAbout } from "./source.mjs";
-import { saveView } from "./view_picture.mjs";
+import { Camera } from "./motion/camera.mjs";
+import { Controls, ZOOM_STEP } from "./motion/controls.mjs";
+import { DISPLAY, changedDisplay, displayIn } from "./picture/display.mjs";
+import { dragTurn } from "./motion/dragging.mjs";
+import { createLens, windowToLonLat } from "./geometry/lens.mjs";
+import { ModeSwitch } from "./motion/mode_switch.mjs";
+import { Overlay } from "./panel/overlay.mjs";
+import { coverage } from "./geometry/projection.mjs";
+import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
+import { loadPicture, warningsAbout } from "./picture/source.mjs";
+import { saveView } from "./picture/view_picture.mjs";
 
 const MAX_PIXEL_RATIO = 2; // finer than this costs time and shows nothing
 
@@ -207,7 +207,7 @@ export class PanoramaView {
     this.requestFrame();
   }
 
-  /** Change some of the settings of display.mjs. */
+  /** Change some of the settings of picture/display.mjs. */
   setDisplay(changes) {
     this.display = changedDisplay(this.display, changes);
     this.overlay.options.showDisplay(this.display);

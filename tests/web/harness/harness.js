@@ -119,7 +119,7 @@ window.harness = {
   },
 
   async statistics() {
-    const { rendererStatistics } = await import("/extensions/PanoDiff/viewer/renderer.mjs");
+    const { rendererStatistics } = await import("/extensions/PanoDiff/viewer/gl/renderer.mjs");
     return rendererStatistics();
   },
 

@@ -6,7 +6,7 @@
  * does.
  */
 
-import { coverage } from "./projection.mjs";
+import { coverage } from "../geometry/projection.mjs";
 import { VERTEX_SHADER, fragmentShader, variantOf } from "./shader.mjs";
 import { UNIFORMS, setDisplay, setLens, setMask, setPicture } from "./uniforms.mjs";
 

@@ -1,7 +1,7 @@
 /** Turning the view so that what a hand holds stays under it, in every mode. Pure functions. */
 
-import { createLens, degreesPerPixel, directionToWindow, windowToDirection } from "./lens.mjs";
-import { MODES } from "./modes.mjs";
+import { createLens, degreesPerPixel, directionToWindow, windowToDirection } from "../geometry/lens.mjs";
+import { MODES } from "../geometry/modes.mjs";
 
 const ROUNDS = 3; // of Newton's method; a hand moves little between two events
 const DAMPING = 0.15; // of the turn that the middle of the window would need: bounds turns next to a pole

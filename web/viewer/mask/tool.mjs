@@ -1,8 +1,8 @@
 /** Painting a mask in a viewer: brush, layer, buttons and keys, and the text that keeps the strokes. */
 
 import { Brush } from "./brush.mjs";
-import { BrushBar } from "./brush_bar.mjs";
-import { MaskLayer } from "./mask_layer.mjs";
+import { BrushBar } from "./bar.mjs";
+import { MaskLayer } from "./layer.mjs";
 import { formatStrokes, parseStrokes } from "./strokes.mjs";
 
 const RADIUS_STEP = 1.25;

@@ -1,5 +1,5 @@
 /**
- * The part of the shader that knows where a window pixel looks: lens.mjs in GLSL.
+ * The part of the shader that knows where a window pixel looks: geometry/lens.mjs in GLSL.
  *
  * How far neighbouring pixels look apart comes from derivatives by formula: they are right on both sides of a
  * face edge and across the back meridian, where differences between neighbouring pixels would jump and show as

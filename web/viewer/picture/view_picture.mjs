@@ -2,7 +2,7 @@
 
 import { pictureLength, pictureSize } from "./capture.mjs";
 import { displayIn } from "./display.mjs";
-import { createLens } from "./lens.mjs";
+import { createLens } from "../geometry/lens.mjs";
 
 const KEEP_ADDRESS_MS = 60_000; // the browser may ask the person first where to put the file
 

@@ -5,7 +5,7 @@
  * the mask and 1 − strength, so that a stroke may be drawn piece by piece while it grows.
  */
 
-import { clamp, lonLatToDirection, normalise, pixelToLonLat, radians } from "./projection.mjs";
+import { clamp, lonLatToDirection, normalise, pixelToLonLat, radians } from "../geometry/projection.mjs";
 
 const NO_LENGTH = 1e-9;
 

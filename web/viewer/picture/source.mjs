@@ -1,6 +1,6 @@
 /** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
 
-import { clamp, coverage } from "./projection.mjs";
+import { clamp, coverage } from "../geometry/projection.mjs";
 
 /** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
 const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };

@@ -3,9 +3,9 @@
  */
 
 import { element, iconButton } from "./elements.mjs";
-import { MODES } from "./modes.mjs";
-import { OptionsPanel } from "./options_panel.mjs";
-import { compassPoint, formatDegrees } from "./projection.mjs";
+import { MODES } from "../geometry/modes.mjs";
+import { OptionsPanel } from "./options.mjs";
+import { compassPoint, formatDegrees } from "../geometry/projection.mjs";
 
 const SAY_MS = 6000; // how long a line about what was done stays
 const ANNOUNCE_AFTER_MS = 600; // a screen reader hears where the view came to rest, not every frame

@@ -1,6 +1,6 @@
 /** A view as a picture: how large it becomes and where its camera stands. Pure functions. */
 
-import { MODES } from "./modes.mjs";
+import { MODES } from "../geometry/modes.mjs";
 
 const STEP = 8; // models work in blocks of 8 pixels
 const LARGEST = 8192;

@@ -1,7 +1,7 @@
 /** A brush in the hand: pointers become strokes, and a ring shows where the brush lies on the sphere. */
 
-import { createLens, directionToWindow, windowToDirection } from "./lens.mjs";
-import { clamp, degrees, lonLatToDirection, normalise, radians } from "./projection.mjs";
+import { createLens, directionToWindow, windowToDirection } from "../geometry/lens.mjs";
+import { clamp, degrees, lonLatToDirection, normalise, radians } from "../geometry/projection.mjs";
 
 export const RADIUS_RANGE_DEG = Object.freeze([0.25, 64]);
 const LEAST_STEP_PX = 1.5; // nearer points say nothing that is seen

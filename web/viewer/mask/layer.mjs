@@ -1,6 +1,6 @@
 /** The painted mask of a viewer: its strokes, and the texture in which the renderer sees them. */
 
-import { MaskRaster } from "./mask_raster.mjs";
+import { MaskRaster } from "./raster.mjs";
 import { StrokeHistory } from "./strokes.mjs";
 
 const HEIGHT = 1024; // what is shown; the node draws the strokes as fine as the panorama

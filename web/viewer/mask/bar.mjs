@@ -1,7 +1,7 @@
 /** The row of buttons and sliders that belongs to the brush. */
 
 import { RADIUS_RANGE_DEG } from "./brush.mjs";
-import { element, sliderRow } from "./elements.mjs";
+import { element, sliderRow } from "../panel/elements.mjs";
 
 // The radius doubles every few steps: small brushes need finer ones.
 const SLIDERS = {

@@ -6,13 +6,13 @@
  * with one entry per picture of a batch. Pictures come through ComfyUI's /view.
  */
 
-import { isCameraView, roundedPose } from "./capture.mjs";
-import { MaskTool } from "./mask_tool.mjs";
-import { hideValue, readValue, writeValues } from "./node_values.mjs";
-import { PanoramaView } from "./panorama_view.mjs";
-import { PictureGoneError } from "./source.mjs";
+import { isCameraView, roundedPose } from "../picture/capture.mjs";
+import { MaskTool } from "../mask/tool.mjs";
+import { hideValue, readValue, writeValues } from "./values.mjs";
+import { PanoramaView } from "../panorama_view.mjs";
+import { PictureGoneError } from "../picture/source.mjs";
 import { ensureStyles } from "./styles.mjs";
-import { sizeOf } from "./view_picture.mjs";
+import { sizeOf } from "../picture/view_picture.mjs";
 
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
 const STROKES = "mask_strokes"; // the input that keeps what is painted

@@ -1,7 +1,7 @@
 /** The style sheet beside these modules, linked once per page. */
 
 export function ensureStyles() {
-  const href = new URL("./viewer.css", import.meta.url).href;
+  const href = new URL("../viewer.css", import.meta.url).href;
   for (const link of document.querySelectorAll("link[rel=stylesheet]")) {
     if (link.href === href) return;
   }

@@ -5,8 +5,8 @@
  * between others the new view is faded in over the old one.
  */
 
-import { blendLenses, canBlend, createLens } from "./lens.mjs";
-import { MODES, homePose, limitsOf } from "./modes.mjs";
+import { blendLenses, canBlend, createLens } from "../geometry/lens.mjs";
+import { MODES, homePose, limitsOf } from "../geometry/modes.mjs";
 
 const BLEND_SECONDS = 0.6;
 const FADE_SECONDS = 0.25;

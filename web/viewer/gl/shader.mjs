@@ -1,6 +1,6 @@
 /**
- * The one shader of the viewer: every window pixel looks somewhere (shader_rays.mjs) and shows what the
- * equirectangular picture has there (shader_picture.mjs). There is no sphere mesh.
+ * The one shader of the viewer: every window pixel looks somewhere (gl/shader_rays.mjs) and shows what the
+ * equirectangular picture has there (gl/shader_picture.mjs). There is no sphere mesh.
  *
  * It is built once for each *variant* that is needed: what a drawing does not use is left out, since software
  * renderers compute both sides of every branch.

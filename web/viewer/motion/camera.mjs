@@ -2,8 +2,8 @@
  * Where the viewer looks, and how it gets there: easing towards a goal and inertia after a drag. No DOM here.
  */
 
-import { limitsOf } from "./modes.mjs";
-import { clamp, wrapDegrees } from "./projection.mjs";
+import { limitsOf } from "../geometry/modes.mjs";
+import { clamp, wrapDegrees } from "../geometry/projection.mjs";
 
 export const HOME = Object.freeze({ yawDeg: 0, pitchDeg: 0, rollDeg: 0, fovDeg: 90 });
 

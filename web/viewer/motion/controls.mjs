@@ -2,8 +2,8 @@
  * Hands on the view: mouse, touch, pen, wheel and keys, turned into movements of the camera.
  */
 
-import { modeOfKey } from "./modes.mjs";
-import { clamp } from "./projection.mjs";
+import { modeOfKey } from "../geometry/modes.mjs";
+import { clamp } from "../geometry/projection.mjs";
 
 const WHEEL_PIXELS = { 0: 1, 1: 16, 2: 400 }; // by WheelEvent.deltaMode: pixels, lines, pages
 const ZOOM_PER_WHEEL_PIXEL = 0.0012;

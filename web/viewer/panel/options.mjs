@@ -1,9 +1,9 @@
 /** The panel over the picture where modes, display settings and the size of pictures are chosen. */
 
-import { LENGTHS } from "./capture.mjs";
-import { DISPLAY, EXPOSURE_RANGE_EV, GAMMA_RANGE } from "./display.mjs";
+import { LENGTHS } from "../picture/capture.mjs";
+import { DISPLAY, EXPOSURE_RANGE_EV, GAMMA_RANGE } from "../picture/display.mjs";
 import { element, iconButton, sliderRow } from "./elements.mjs";
-import { MODES, MODE_NAMES, keyOf } from "./modes.mjs";
+import { MODES, MODE_NAMES, keyOf } from "../geometry/modes.mjs";
 
 const SLIDERS = {
   exposureEv: {

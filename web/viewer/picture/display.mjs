@@ -1,6 +1,6 @@
 /** How the picture's values are shown: settings that never change the picture itself. */
 
-import { clamp } from "./projection.mjs";
+import { clamp } from "../geometry/projection.mjs";
 
 /**
  * exposureEv  stops, in linear light

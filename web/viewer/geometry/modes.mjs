@@ -2,7 +2,7 @@
  * The ways to look at a panorama: how each lays the sphere on the window, and how far it can be turned and
  * zoomed. Their order is that of the number keys 1 … 9, 0.
  *
- * `projection` is the plane (see lens.mjs); `yawDeg` and `pitchDeg` are angles that a mode fixes. Modes of one
+ * `projection` is the plane (see geometry/lens.mjs); `yawDeg` and `pitchDeg` are angles that a mode fixes. Modes of one
  * `place` share where they look. `home` is the field of view after a reset, `limits` the least and the most.
  * Fields of view belong to the width of the window.
  */
