@@ -24,6 +24,10 @@ def face_caption(face: int, text: str) -> str:
     return f"{FACE_WORDS[FACES[face]]}, {text}" if text else text
 
 
+FACE_TEXTS = {name: face_caption(face, "{prompt}") for face, name in enumerate(FACES)}
+"""The words of `face_caption` around the text of each face, as a model keeps them that was trained with them."""
+
+
 def render_faces(scene: Scene, size: int, faces: Sequence[int] = range(6)) -> Tensor:
     """Faces [F, 3, size, size] of a world in 0..1, `faces` being indices in F R B L U D.
 

@@ -91,7 +91,7 @@ def check_tokens(tokens: CubeTokens, vqvae: VQVAE) -> None:
 @dataclass(frozen=True)
 class StarParts:
     """What a model folder is written of. `config` is the generator's; `carried` are weights of a sampler that stay as
-    they were; `kind` and `dtype` as in `checkpoint.write_model`. A small model's autoencoder is stored in `dtype`, too.
+    they were; `face_texts`, `kind` and `dtype` as in `checkpoint.write_model`. A small model's autoencoder is stored in `dtype`, too.
     """
 
     config: STARConfig
@@ -101,6 +101,7 @@ class StarParts:
     faceray: FaceRayConfig | None = None
     tower: TextTower | None = None
     carried: Mapping[str, Entry] = field(default_factory=dict)
+    face_texts: Mapping[str, str] = field(default_factory=dict)
     kind: str = "small"
     dtype: torch.dtype = torch.float16
 
@@ -110,7 +111,9 @@ def write_star(folder: Path, parts: StarParts) -> None:
     weights = {**parts.carried, **entries_of(parts.generator, "the trained generator")}
     if parts.sampler is not None:
         weights |= entries_of(parts.sampler, "the trained sampler")
-    config = ModelConfig(parts.config, parts.vqvae.config, parts.faceray, parts.kind)
+    config = ModelConfig(
+        parts.config, parts.vqvae.config, parts.faceray, parts.kind, face_texts=parts.face_texts
+    )
     vqvae = entries_of(parts.vqvae, "the autoencoder")
     vqvae_dtype = parts.dtype if parts.kind == "small" else torch.float32
     write_model(folder, config, weights, vqvae, parts.dtype, vqvae_dtype=vqvae_dtype)

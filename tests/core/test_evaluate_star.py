@@ -18,7 +18,7 @@ from panodiff_core.commands import evaluate
 from panodiff_core.commands.evaluation import criteria, cubes, faces, scenes, sheet, star
 from panodiff_core.commands.evaluation.star_report import CODED, NAMED, OFF, ON, WORLDS, reader_table
 from panodiff_core.data.cubemap_scenes import CubemapScenes
-from panodiff_core.data.cubemap_worlds import FACE_WORDS
+from panodiff_core.data.cubemap_worlds import FACE_TEXTS, FACE_WORDS
 from panodiff_core.data.cubemap_writing import SourceScene, write_round_trips, write_scene, write_world_scenes
 from panodiff_core.data.face_readings import FaceReadings, WorldScenes
 from panodiff_core.data.readings import NOT_THERE, READ, reading_targets
@@ -357,8 +357,8 @@ def test_cubes_are_drawn_once_and_each_has_its_own_seed(model, tmp_path):
 
 
 def test_what_directions_say():
-    assert cubes.DIRECTIONS["F"] == "front, {prompt}" and cubes.DIRECTIONS["D"] == "down, {prompt}"
-    assert list(cubes.DIRECTIONS) == list("FRBLUD")
+    assert FACE_TEXTS["F"] == "front, {prompt}" and FACE_TEXTS["D"] == "down, {prompt}"
+    assert list(FACE_TEXTS) == list("FRBLUD")
 
 
 def test_through_the_autoencoder(model, worlds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -553,6 +554,21 @@ def folder(tmp_path) -> Path:
     generator = entries_of(GENERATOR, ADAPTERS)
     checkpoint.write_model(tmp_path / "model", config, generator, entries_of(VQVAE), torch.float32)
     return tmp_path / "model"
+
+
+def test_words_around_texts_of_faces_are_kept_and_checked(folder):
+    assert checkpoint.read_config(folder).face_texts == {}
+    config = replace(checkpoint.read_config(folder), face_texts={"U": "up, {prompt}"})
+    checkpoint.write_config(folder, config)
+    assert checkpoint.read_config(folder) == config
+    for bad, words in (
+        ({"U": "up"}, r"face U need \{prompt\}, got 'up'"),
+        ({"N": "{prompt}"}, "no face 'N'"),
+        (["up"], "must map names"),
+    ):
+        edit(folder, None, face_texts=bad)
+        with pytest.raises(pano.CheckpointError, match=f"config.json, face_texts: .*{words}"):
+            checkpoint.read_config(folder)
 
 
 def edit(folder: Path, section: str | None, **changes) -> None:

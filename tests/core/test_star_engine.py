@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,20 @@ def test_texts_of_faces_go_with_their_part(which, request):
     condition = model.encode([SEA, HOUSE], faces={"U": "stars over {prompt}"})
     together, apart = (model.sample(condition, seed=1, part_tokens=count) for count in (10**9, 1))
     assert torch.allclose(together, apart, atol=1e-5)
+
+
+def test_words_of_the_model_around_texts_of_faces(engine, monkeypatch):
+    framed = replace(engine.config, face_texts={"F": "front, {prompt}", "U": "up, {prompt}"})
+    monkeypatch.setattr(engine, "config", framed)
+    named = engine.encode([SEA, HOUSE])
+    assert named.prompts == (SEA, HOUSE)
+    assert named.face_prompts == tuple((f"front, {s}", s, s, s, f"up, {s}", s) for s in (SEA, HOUSE))
+    own = engine.encode(SEA, faces={"U": "stars over {prompt}", "D": "snow"})
+    assert own.face_prompts == ((f"front, {SEA}", SEA, SEA, SEA, f"up, stars over {SEA}", "snow"),)
+    bare = engine.encode(SEA, faces={})
+    assert bare.faces is None and bare.face_prompts == ()
+    with pytest.raises(pano.InputError, match=r"encode the prompt with faces=\{\}"):
+        engine.sample(named, faces=False)
 
 
 def test_what_was_not_understood_stands_in_the_condition(engine, caplog):

@@ -18,7 +18,7 @@ from panodiff_core.data.cube_tokens import (
     worlds_source,
 )
 from panodiff_core.data.cubemap_scenes import CubemapScenes
-from panodiff_core.data.cubemap_worlds import render_faces
+from panodiff_core.data.cubemap_worlds import FACE_TEXTS, render_faces
 from panodiff_core.data.cubemap_writing import write_world_scenes
 from panodiff_core.data.face_batches import PanoramaFaces, SceneFaces
 from panodiff_core.data.panoramas import PanoramaCache, write_cache
@@ -481,11 +481,13 @@ def cubes(folder, star, tokens):
     return folder / "cubes"
 
 
-def test_faceray_exports_the_extended_model(cubes, star):
+def test_faceray_exports_the_extended_model(cubes, star, tokens):
     source = find_model(cubes)
     parts = load_components(source)
     assert source.config.faceray == FACERAY and source.config.generator.cross_attention == "per_row"
     assert load_text_tower(cubes, 16).width == 16
+    assert source.config.face_texts == FACE_TEXTS  # as the generator's captions were
+    assert faceray_recipe(cubes, tokens, "--captions", "scene").model.face_texts == {}
     plain = load_components(find_model(star)).generator.state_dict()
     assert all(torch.equal(value, parts.generator.state_dict()[name]) for name, value in plain.items())
     assert float(parts.generator.blocks[0].faceray_adapter.out_proj.weight.abs().max()) > 1e-4
@@ -523,7 +525,7 @@ def test_pictures_of_scenes_and_their_codes_train_alike(star, tokens, scenes):
 
 
 def test_each_face_may_hear_its_own_direction(star, tokens):
-    recipe = faceray_recipe(star, tokens, "--captions", "face")
+    recipe = faceray_recipe(star, tokens)  # as the generator was trained
     module = recipe.module().train(False)
     teacher = module.teacher
     text = teacher.text(["a calm sea", ""], torch.device("cpu"))
@@ -566,6 +568,7 @@ def test_sampler_trains_beside_a_frozen_generator_and_exports(tmp_path, cubes, t
     trainer.export(tmp_path / "whole")
     source = find_model(tmp_path / "whole")
     parts = load_components(source)
+    assert source.config.face_texts == FACE_TEXTS
     assert isinstance(parts.sampler, FaceRaySampler) and source.config.generator.sampler_blocks == 2
     with trainer.averaged():
         mine = trainer.module.sampler.state_dict()

@@ -11,9 +11,8 @@ import torch
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ...data.cubemap_worlds import face_caption, render_faces
+from ...data.cubemap_worlds import FACE_TEXTS, render_faces
 from ...data.worlds import Scene
-from ...engines.star.condition import PROMPT
 from ...engines.star.memory import face_bytes
 from ...geometry.cubemap import FACES
 from ...io.atomic import atomic_file
@@ -21,9 +20,6 @@ from ...io.images import load_image, to_bytes_image
 from ..console import Progress
 from .pictures import KEY, Shelf, digest_of
 from .scenes import to_eight_bits
-
-DIRECTIONS = {name: face_caption(face, PROMPT) for face, name in enumerate(FACES)}
-"""Texts of the faces that name where each looks, as captions of single faces did in training."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,8 @@ class CubeStudio:
         self.engine, self.batch, self._shelf = engine, batch, Shelf(folder)
         dtypes = sorted({str(p.dtype) for p in engine.generator.state_dict().values()})
         self._model = " ".join([digest_of(*sources), *dtypes])
+        # A model that has such words of its own puts them around these texts by itself.
+        self._directions = None if engine.config.face_texts else FACE_TEXTS
 
     def cubes(self, request: CubeRequest) -> Tensor:
         """Faces [N, 6, 3, S, S] in 0..1 in 8-bit steps, in the order of the prompts."""
@@ -78,7 +76,7 @@ class CubeStudio:
 
     def _make(self, request: CubeRequest, indices: range, on_step) -> None:
         prompts = list(request.prompts[indices.start : indices.stop])
-        condition = self.engine.encode(prompts, faces=DIRECTIONS if request.directions else None)
+        condition = self.engine.encode(prompts, faces=self._directions if request.directions else {})
         latents = self.engine.sample(
             condition,
             seed=request.seed + indices.start,

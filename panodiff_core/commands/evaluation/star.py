@@ -42,7 +42,7 @@ class StarEvaluation:
         self.args, self.options = args, sampling_values(args)
         self.strength = 1.0 if args.adapter_strength is None else args.adapter_strength
         self.seeds = SEEDS if args.seeds is None else args.seeds
-        self.captions, self.fade = args.captions or CAPTIONS[0], args.fade or 0
+        self.fade = args.fade or 0
         if not 1 <= self.seeds <= MAX_SEEDS:
             raise InputError(f"--seeds must be from 1 to {MAX_SEEDS}, got {self.seeds}.")
         if not 0.0 < self.strength < float("inf"):
@@ -50,6 +50,7 @@ class StarEvaluation:
                 f"--adapter-strength must be above 0, got {self.strength}: 0 is measured in any case."
             )
         config = planned_config(args)
+        self.captions = args.captions or CAPTIONS[bool(config.face_texts)]
         check_drawing(config, config.defaults.changed(**self.options), self.fade)
         _check_cubes(config)
 
@@ -61,7 +62,7 @@ class StarEvaluation:
         group.add_argument(
             "--captions",
             choices=CAPTIONS,
-            help=f"what the faces hear with FaceRay, as its adapters were trained (default: {CAPTIONS[0]})",
+            help="what the faces hear with FaceRay, as its adapters were trained (default: as the model says)",
         )
         add_drawing_options(group)
 

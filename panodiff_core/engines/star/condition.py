@@ -11,11 +11,9 @@ from ...conditioning.prompts import Prompts, read_prompts
 from ...geometry.cubemap import FACES
 from ...runtime.errors import InputError
 from .config import STARConfig
+from .face_texts import check_texts, texts_of_faces
 from .generator import check_text
 from .text import TextFeatures, TextTower
-
-PROMPT = "{prompt}"
-"""What stands for the scene's prompt in the text of a face."""
 
 
 @dataclass(frozen=True)
@@ -104,35 +102,18 @@ def read_texts(
     prompt: str | Sequence[str],
     negative: str | Sequence[str] | None,
     faces: Mapping[str, str] | None,
+    frames: Mapping[str, str],
 ) -> Texts:
-    """Everything that a call of `STAREngine.encode` is about.
+    """Everything that a call of `STAREngine.encode` is about; `frames` are the model's own words around texts of faces.
 
     Unknown words and what was cut off, in any of the texts, are logged. Raises InputError for an empty prompt, a face
     that does not exist or has no text, and negative prompts that are neither one nor as many as prompts.
     """
-    _check_faces(faces)
+    if faces is not None:
+        check_texts(faces)
     scenes = (prompt,) if isinstance(prompt, str) else tuple(prompt)
-    of_faces = tuple(_face_texts(scene, faces) for scene in scenes) if faces else ()
+    apart = bool(frames) if faces is None else bool(faces)
+    of_faces = tuple(texts_of_faces(str(scene), faces or {}, frames) for scene in scenes) if apart else ()
     flat = tuple(text for scene in of_faces for text in scene)
     read = read_prompts(tower, scenes, "" if negative is None else negative, "", also=flat)
     return Texts(read, of_faces)
-
-
-def _check_faces(faces: Mapping[str, str] | None) -> None:
-    if faces is None:
-        return
-    if not isinstance(faces, Mapping):
-        raise InputError(
-            f"faces must map names of faces ({', '.join(FACES)}) to texts, got {type(faces).__name__}"
-        )
-    for name, text in faces.items():
-        if name not in FACES:
-            raise InputError(f"there is no face {name!r}: use {', '.join(FACES)} (front, right, back, …)")
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(
-                f"the text of face {name} is empty: describe what is to be seen there, or leave the face out"
-            )
-
-
-def _face_texts(scene: str, faces: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(faces.get(name, PROMPT).replace(PROMPT, str(scene)) for name in FACES)

@@ -127,10 +127,11 @@ class STAREngine:
 
         `negative` replaces the empty text that guidance goes away from; one for all, or one each. `faces` gives faces
         of F R B L U D a text of their own, in which "{prompt}" stands for the scene's; the others take the scene's
-        prompt, and so does the masked sampler. Unknown words and what was cut off are logged and stand in the
+        prompt, and so does the masked sampler. A model that was taught with the directions of faces has words of its
+        own around these texts (`config.face_texts`); `faces={}` leaves them out and has one text for all. Unknown words and what was cut off are logged and stand in the
         condition. Raises InputError for an empty prompt or an unknown face, NumericalError for NaN.
         """
-        read = read_texts(self.text, prompt, negative, faces)
+        read = read_texts(self.text, prompt, negative, faces, self.config.face_texts)
         return read.condition(self._encode_texts(read.texts))
 
     @torch.no_grad()
@@ -177,7 +178,7 @@ class STAREngine:
         branches = self._branches(faces, adapter_strength)
         if condition.faces is not None and not faces:
             raise InputError(
-                "the condition has texts for the faces of a cube: encode the prompt without faces for single pictures"
+                "the condition has texts for the faces of a cube: encode the prompt with faces={} for single pictures"
             )
         text, negative, row_text = condition.rows(batch_size)
         check_parts(self.generator, self.quantizer, text, negative, choice, group, self.sampler, row_text)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ...data.cube_tokens import CubeTokens
-from ...data.cubemap_worlds import FACE_WORDS, face_caption
+from ...data.cubemap_worlds import FACE_TEXTS, FACE_WORDS, face_caption
 from ...data.token_batches import TokenFaces, reading_classes
 from ...data.worlds import split_words, vocabulary
 from ...engines.star.config import STARConfig
@@ -145,7 +145,8 @@ class STARRecipe:
     def export(self, module: STARModule, folder: Path, run: RunFacts) -> None:
         """Write a whole model folder, in half precision."""
         tower = TextTower(module.tower.tokenizer, module.text)
-        write_star(folder, StarParts(self.config, self.vqvae, module.generator, tower=tower))
+        parts = StarParts(self.config, self.vqvae, module.generator, tower=tower, face_texts=FACE_TEXTS)
+        write_star(folder, parts)
 
 
 def words_of(tokens: CubeTokens) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ...data.cube_tokens import CubeTokens
 from ...data.cubemap_scenes import CubemapScenes
-from ...data.cubemap_worlds import WorldCubemaps
+from ...data.cubemap_worlds import FACE_TEXTS, WorldCubemaps
 from ...data.token_batches import SceneCubes, TokenCubes
 from ...engines.star.checkpoint import ModelSource, find_model, load_vqvae
 from ...engines.star.config import FaceRayConfig
@@ -53,6 +53,11 @@ class CubeModel:
     def kind(self) -> str:
         """ "small" for ours, "star" for the published ones."""
         return self.source.config.kind
+
+    @property
+    def face_texts(self) -> dict[str, str]:
+        """Words around the texts of faces, for the model that comes out: those that its captions had."""
+        return FACE_TEXTS if self.teacher.captions == "face" else {}
 
 
 def adapter_config(source: ModelSource, asked: FaceRayConfig | None) -> FaceRayConfig:
@@ -103,8 +108,8 @@ def add_cube_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--captions",
         choices=CAPTIONS,
-        default=CAPTIONS[0],
-        help='"scene": all six faces hear the prompt of the scene; "face": each hears it with its direction named',
+        help='"scene": all six faces hear the prompt of the scene; "face": each hears it with its direction named '
+        "(default: as --gen_ckpt was trained)",
     )
     add("--checkpointing", action="store_true", help="compute activations again instead of keeping them")
     add_token_options(parser)
@@ -122,8 +127,9 @@ def cube_model(args: argparse.Namespace) -> CubeModel:
         )
     tower = load_text_tower(folder, source.config.generator.text_width)
     scales = Scales(source.config.generator.patch_nums)
+    captions = args.captions or CAPTIONS[bool(source.config.face_texts)]
     vqvae = load_vqvae(source.vqvae, source.config.vqvae, scales, source.where)
-    return CubeModel(source, CubeTeacher(tower, vqvae, args.captions), folder)
+    return CubeModel(source, CubeTeacher(tower, vqvae, captions), folder)
 
 
 def cube_batches(args: argparse.Namespace, teacher: CubeTeacher) -> Dataset:

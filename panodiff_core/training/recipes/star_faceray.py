@@ -77,6 +77,7 @@ class FaceRayRecipe:
             faceray=self.faceray,
             tower=module.teacher.tower if self.model.kind == "small" else None,
             carried=of_sampler,
+            face_texts=self.model.face_texts,
             kind=self.model.kind,
         )
         write_star(folder, parts)

@@ -79,6 +79,7 @@ class SamplerRecipe:
             sampler=module.sampler,
             faceray=self.faceray,
             tower=module.teacher.tower if self.model.kind == "small" else None,
+            face_texts=self.model.face_texts,
             kind=self.model.kind,
         )
         write_star(folder, parts)

@@ -1,13 +1,15 @@
 """Our layout of a STAR model: a folder with config.json, star.safetensors and vqvae.safetensors, official names inside.
 
 config.json: {"panodiff": 1, "engine": "star", "kind": "star" | "small", "generator": {…}, "vqvae": {…}, "faceray": {…},
-"defaults": {…}}; the objects hold fields of `STARConfig`, `VQVAEConfig`, `FaceRayConfig` (only where there are adapters) and
-`GenerationOptions` (what sampling does unless told otherwise; may be left out).
+"defaults": {…}, "face_texts": {…}}; the objects hold fields of `STARConfig`, `VQVAEConfig`, `FaceRayConfig` (only where there
+are adapters), `GenerationOptions` (what sampling does unless told otherwise; may be left out) and what frames the texts of faces
+(`ModelConfig.face_texts`; may be left out).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,21 @@ from ....io.checkpoints.writing import write_safetensors
 from ....io.json_file import read_json
 from ....runtime.errors import CheckpointError, InputError
 from ..config import FaceRayConfig, STARConfig, VQVAEConfig
+from ..face_texts import check_frames
 from ..options import GenerationOptions
 from .filling import storage_type
 
 CONFIG_FILE, GENERATOR_STEM, VQVAE_STEM = "config.json", "star", "vqvae"
 KINDS = ("star", "small")
 VERSION = 1
-_SECTIONS = ("panodiff", "engine", "kind", "generator", "vqvae", "faceray", "defaults")
+_SECTIONS = ("panodiff", "engine", "kind", "generator", "vqvae", "faceray", "defaults", "face_texts")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """What a folder says about its weights. `kind`: "star" for the published ones, "small" for our own. `defaults`: how
-    it samples unless told otherwise.
+    it samples unless told otherwise. `face_texts`: for a model whose faces were trained with captions that name their
+    direction, the words around the text of each face, as {"U": "up, {prompt}", …}.
     """
 
     generator: STARConfig
@@ -41,6 +45,7 @@ class ModelConfig:
     faceray: FaceRayConfig | None = None
     kind: str = "star"
     defaults: GenerationOptions = field(default_factory=GenerationOptions)
+    face_texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -72,6 +77,7 @@ def read_config(folder: Path) -> ModelConfig:
         _section(path, values, "defaults", GenerationOptions())
         if "defaults" in values
         else GenerationOptions(),
+        _face_texts(path, values.get("face_texts", {})),
     )
 
 
@@ -83,6 +89,8 @@ def write_config(folder: Path, config: ModelConfig) -> None:
         values["faceray"] = asdict(config.faceray)
     if config.defaults != GenerationOptions():
         values["defaults"] = asdict(config.defaults)
+    if config.face_texts:
+        values["face_texts"] = dict(config.face_texts)
     write_text(folder / CONFIG_FILE, json.dumps(values, indent=2) + "\n")
 
 
@@ -113,6 +121,14 @@ def write_model(
     write_safetensors(folder / f"{VQVAE_STEM}.safetensors", vqvae, lambda name: vqvae_dtype)
     write_safetensors(folder / f"{GENERATOR_STEM}.safetensors", generator, storage_type(dtype))
     write_config(folder, config)
+
+
+def _face_texts(path: Path, texts: Any) -> dict[str, str]:
+    try:
+        check_frames(texts)
+    except InputError as error:
+        raise CheckpointError(f"{path}, face_texts: {error}") from error
+    return texts
 
 
 def _section(path: Path, values: dict[str, Any], name: str, base: Any) -> Any:
