@@ -1,0 +1,24 @@
+"""How much code the viewer is: what a browser fetches for it, and how long its modules are."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+VIEWER = Path(__file__).resolve().parents[2] / "web" / "viewer"
+MODULES = sorted(VIEWER.rglob("*.mjs"))
+MOST_BYTES, MOST_LINES = 40 * 1024, 300
+COMMENT = r"^\s*(?:/\*\*?(?:.|\n)*?\*/|//.*)\n"
+"""A comment that has its lines to itself. Comments say why, and their number is nothing to save at."""
+
+
+def test_code_is_small():
+    code = "".join(re.sub(COMMENT, "", path.read_text(encoding="utf-8"), flags=re.M) for path in MODULES)
+    size = len(gzip.compress(code.encode(), compresslevel=9, mtime=0))
+    assert len(MODULES) > 20 and size <= MOST_BYTES
+
+
+def test_modules_are_short():
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
