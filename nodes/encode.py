@@ -28,9 +28,9 @@ class EncodePrompt(io.ComfyNode):
                     default=True,
                     optional=True,
                     extra_dict=ADVANCED,
-                    tooltip="Put the sentence that the model was trained with before the prompt: for FLUX with DiT360 "
-                    "“This is a panorama image. The image depicts”. Nothing is put there for a model without one. What was "
-                    "read is shown below.",
+                    tooltip="Put the words that the model was trained with before the prompt: for FLUX with DiT360 “This is a "
+                    "panorama image. The image depicts”, for star-small the direction of each face. Nothing is put there for "
+                    "a model without any. What was read is shown below.",
                 ),
             ],
             outputs=[Condition.Output("condition", display_name="condition", tooltip="For a Sample node.")],
@@ -48,6 +48,8 @@ class EncodePrompt(io.ComfyNode):
         options = {}
         if not model_prefix and takes(engine.encode, "prompt_prefix"):
             options["prompt_prefix"] = ""
+        if not model_prefix and takes(engine.encode, "faces"):
+            options["faces"] = {}
         return encoded(engine.encode(prompt, negative=negative_prompt, **options), prompt)
 
 
@@ -90,10 +92,12 @@ def encoded(condition, prompt: str) -> io.NodeOutput:
 
 
 def encoding_notes(condition, prompt: str) -> list[str]:
-    """What the model read where that is not the prompt, unknown words, words cut off; empty when all was read as it is."""
+    """What the model and its faces read where that is not the prompt, unknown words, words cut off; empty when all was read as it is."""
     notes = []
     if condition.prompts[0] != prompt:
         notes.append(f"the model reads: {condition.prompts[0]}")
+    if faces := getattr(condition, "face_prompts", ()):
+        notes.append(f"the faces read: {' | '.join(faces[0])}")
     if condition.unknown_words:
         notes.append(f"words that this model does not know: {', '.join(condition.unknown_words)}")
     if condition.truncated:

@@ -7,6 +7,7 @@ quarter turns, so that a world shows each face of its cube in each direction; ot
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -90,8 +91,18 @@ def scenes_source(scenes: CubemapScenes) -> CubeSource:
         worlds &= "world" in entry
         entries.append(entry)
     first, last = scenes.scene_ids[0], scenes.scene_ids[-1]
-    what = f"{len(scenes)} scenes, {first} to {last}"
+    what = f"{len(scenes)} scenes, {first} to {last}, {_digest(scenes, entries)}"
     return CubeSource(_SceneFaces(scenes), tuple(entries), TURNS if worlds else 1, what)
+
+
+def _digest(scenes: CubemapScenes, entries: list[dict[str, Any]]) -> str:
+    """Eight letters that change with what stands in prompts.json and with the files of the faces."""
+    digest = hashlib.sha256(json.dumps(entries).encode())
+    for scene in scenes.scene_ids:
+        for path in scenes.face_files(scene):
+            about = path.stat()
+            digest.update(f"{about.st_size} {about.st_mtime_ns} ".encode())
+    return digest.hexdigest()[:8]
 
 
 def quarter_turned(faces: Tensor, turns: int) -> Tensor:

@@ -45,7 +45,8 @@ class CubemapScenes(Dataset):
         bad: list[str] = []
         for folder in folders:
             try:
-                self._prompts[folder.name] = self._check(folder)
+                # What is to be left out must be known now: hours later the data are addressed by their number.
+                self._prompts[folder.name] = self._check(folder, whole=skip_bad)
             except InputError as problem:
                 bad.append(str(problem))
         self._report(bad, len(folders), skip_bad)
@@ -56,12 +57,15 @@ class CubemapScenes(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         scene = self.scene_ids[index]
-        folder = self.root / scene / FACES_FOLDER
-        faces = torch.cat([load_image(folder / f"{face}.png") for face in FACES])
+        faces = torch.cat([load_image(path) for path in self.face_files(scene)])
         return {"faces": faces, "prompt": self._prompts[scene], "scene_id": scene}
 
-    def _check(self, folder: Path) -> str:
-        """The prompt of a scene whose faces have the right size. Raises InputError."""
+    def face_files(self, scene: str) -> list[Path]:
+        """The files of a scene's faces, in the order F R B L U D."""
+        return [self.root / scene / FACES_FOLDER / f"{face}.png" for face in FACES]
+
+    def _check(self, folder: Path, whole: bool) -> str:
+        """The prompt of a scene whose faces have the right size; `whole` reads them to their end. Raises InputError."""
         for face in FACES:
             path = folder / FACES_FOLDER / f"{face}.png"
             width, height = picture_size(path, f"scene {folder.name}: face {face}")
@@ -70,6 +74,8 @@ class CubemapScenes(Dataset):
                     f"scene {folder.name}: {path} is {width}x{height} pixels, not {self.size}x{self.size}; faces are "
                     "never resized, so make the scene again at this size, or open the folder with its own size"
                 )
+            if whole:
+                load_image(path)
         return read_prompts(folder).get(PROMPT, "")
 
     def _report(self, bad: list[str], total: int, skip_bad: bool) -> None:

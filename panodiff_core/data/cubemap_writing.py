@@ -197,4 +197,9 @@ def _panorama_files(folder: Path, count: int | None) -> list[Path]:
 
 def _prompt_beside(picture: Path) -> str:
     text = picture.with_suffix(".txt")
-    return text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+    try:
+        return text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+    except UnicodeDecodeError as problem:
+        raise InputError(
+            f"{text} is no text in UTF-8 ({problem.reason}): save it in that encoding"
+        ) from problem

@@ -36,7 +36,7 @@ def add_loop_arguments(parser: argparse.ArgumentParser, defaults: dict[str, Any]
     group.add_argument(
         "--final-lr-ratio", type=float, default=default("final_lr_ratio"), help="end of the cosine"
     )
-    group.add_argument("--grad-accumulation", type=int, default=1)
+    group.add_argument("--grad-accumulation", type=int, default=default("grad_accumulation"))
     group.add_argument("--grad-clip", type=float, default=default("grad_clip"))
     group.add_argument("--ema-decay", type=float, default=default("ema_decay"))
     group.add_argument("--precision", choices=PRECISIONS, default=default("precision"))

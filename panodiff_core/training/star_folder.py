@@ -17,6 +17,7 @@ from ..engines.star.checkpoint.folder import CONFIG_FILE, VQVAE_STEM
 from ..engines.star.config import FaceRayConfig, STARConfig, VQVAEConfig
 from ..engines.star.generator import STARGenerator
 from ..engines.star.masked_sampler import MaskedSampler
+from ..engines.star.options import GenerationOptions
 from ..engines.star.scales import Scales
 from ..engines.star.text import TextTower
 from ..engines.star.training.codebook import fingerprint
@@ -91,7 +92,7 @@ def check_tokens(tokens: CubeTokens, vqvae: VQVAE) -> None:
 @dataclass(frozen=True)
 class StarParts:
     """What a model folder is written of. `config` is the generator's; `carried` are weights of a sampler that stay as
-    they were; `face_texts`, `kind` and `dtype` as in `checkpoint.write_model`. A small model's autoencoder is stored in `dtype`, too.
+    they were; `face_texts`, `defaults`, `kind` and `dtype` as in `checkpoint.write_model`. A small model's autoencoder is stored in `dtype`, too.
     """
 
     config: STARConfig
@@ -102,6 +103,7 @@ class StarParts:
     tower: TextTower | None = None
     carried: Mapping[str, Entry] = field(default_factory=dict)
     face_texts: Mapping[str, str] = field(default_factory=dict)
+    defaults: GenerationOptions = field(default_factory=GenerationOptions)
     kind: str = "small"
     dtype: torch.dtype = torch.float16
 
@@ -112,7 +114,7 @@ def write_star(folder: Path, parts: StarParts) -> None:
     if parts.sampler is not None:
         weights |= entries_of(parts.sampler, "the trained sampler")
     config = ModelConfig(
-        parts.config, parts.vqvae.config, parts.faceray, parts.kind, face_texts=parts.face_texts
+        parts.config, parts.vqvae.config, parts.faceray, parts.kind, parts.defaults, parts.face_texts
     )
     vqvae = entries_of(parts.vqvae, "the autoencoder")
     vqvae_dtype = parts.dtype if parts.kind == "small" else torch.float32

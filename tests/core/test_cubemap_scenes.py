@@ -123,6 +123,17 @@ def test_a_bad_scene_is_named_or_left_out(scenes, caplog, spoil, message):
     assert "left out: scene scene0001" in caplog.text
 
 
+def test_a_face_that_ends_early_is_left_out_before_training_meets_it(scenes, caplog):
+    path = scenes / "scene0001" / "faces" / "U.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    with caplog.at_level(logging.WARNING):
+        data = CubemapScenes(scenes, SIZE, skip_bad=True)
+    assert data.scene_ids == ("scene0000", "scene0002") and "left out:" in caplog.text
+    assert (
+        len(CubemapScenes(scenes, SIZE)) == 3
+    )  # the header is whole, and without skip_bad nothing more is read
+
+
 def test_nothing_usable_is_an_error_even_when_bad_scenes_are_skipped(scenes, tmp_path):
     with pytest.raises(InputError, match=r"not 8x8.*\(3 of 3 scenes are bad\)"):
         CubemapScenes(scenes, 8, skip_bad=True)
@@ -174,6 +185,9 @@ def test_panoramas_become_scenes(tmp_path):
     assert not (tmp_path / "other").exists()
     write_panorama_scenes(tmp_path / "other", pictures, SIZE, count=1)
     assert len(CubemapScenes(tmp_path / "other", SIZE)) == 1
+    (pictures / "a.txt").write_bytes("Gebäude".encode("cp1252"))
+    with pytest.raises(InputError, match=r"a\.txt is no text in UTF-8"):
+        write_panorama_scenes(tmp_path / "more", pictures, SIZE, count=1)
     with pytest.raises(InputError, match="holds 3 pictures"):
         write_panorama_scenes(tmp_path / "other", pictures, SIZE, count=4)
 

@@ -19,7 +19,7 @@ from panodiff_core.engines.star.checkpoint import read_config
 from panodiff_core.engines.star.condition import StarCondition
 from panodiff_core.engines.star.config import STARConfig
 from panodiff_core.engines.star.inference import generate
-from panodiff_core.engines.star.memory import Job
+from panodiff_core.engines.star.memory import Job, check_room
 from panodiff_core.engines.star.options import GenerationOptions
 from panodiff_core.engines.star.text import TextFeatures
 from panodiff_core.engines.star.verification import StarVectors, faceray, generator
@@ -324,9 +324,16 @@ def test_short_memory_says_what_would_fit(folder):
         engine.sample(condition, batch_size=3)
     placement.left = job.cache - 1
     with pytest.raises(
-        pano.MemoryLimitError, match=r"1 cube take.* offload='stage' .*, or cfg=0.*, or single pictures"
+        pano.MemoryLimitError, match=r"1 cube take.*: use cfg 0, which halves it, or storage float8"
     ):
         engine.sample(condition)
+    for least, resident in ((job.cache // 2, False), (job.cache // 2 - 1, True)):
+        with pytest.raises(pano.MemoryLimitError) as refused:
+            check_room(job, least, resident=resident)
+        assert ("cfg 0" in str(refused.value), "offload='stage'" in str(refused.value)) == (
+            not resident,
+            resident,
+        )
     assert "transformer" not in placement.log
     assert engine.sample(condition, cfg=0.0).shape == (6, 8, 8, 8)
 

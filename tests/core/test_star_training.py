@@ -47,6 +47,7 @@ from panodiff_core.training.loop import Trainer
 from panodiff_core.training.recipes import star_faceray, star_sampler
 from panodiff_core.training.recipes.star import STARRecipe, STARTraining
 from panodiff_core.training.recipes.star_cubes import draw_cubes
+from panodiff_core.training.recipes.star_options import star_optimizers
 from panodiff_core.training.recipes.star_vqvae import VQVAERecipe, VQVAETraining
 from panodiff_core.training.star_folder import read_vqvae
 
@@ -302,6 +303,32 @@ def test_scenes_that_are_no_worlds_are_not_turned(tmp_path, scenes):
     assert source.entries[1] == {"scene_id": "scene0001", "prompt": "my own garden"}
 
 
+def test_codes_of_other_pictures_or_prompts_are_not_continued(tmp_path, scenes):
+    import shutil
+
+    mine = tmp_path / "mine"
+    shutil.copytree(scenes.root, mine)
+    told = lambda: scenes_source(CubemapScenes(mine, SIZE)).what
+    first = told()
+    assert told() == first
+    (mine / "scene0001" / "prompts.json").write_text('{"scene": "my own garden"}')
+    second = told()
+    shutil.copy(mine / "scene0001" / "faces" / "F.png", mine / "scene0000" / "faces" / "F.png")
+    assert len({first, second, told()}) == 3
+
+
+def test_what_decays_in_stars_training(star, tokens):
+    module = faceray_recipe(star, tokens, "--unfreeze", "lvl_embed", "blocks.0.attn", "pos_start").module()
+    (adam,) = star_optimizers(module, 1e-3, "adamw", lambda name, p: False)
+    names = {id(p): name for name, p in module.named_parameters()}
+    decaying, rest = ({names[id(p)] for p in group["params"]} for group in adam.param_groups)
+    assert [group["weight_decay"] for group in adam.param_groups] == [0.05, 0.0]
+    assert all(group["betas"] == (0.9, 0.95) for group in adam.param_groups)
+    assert "learned.blocks/0/attn/mat_qkv/weight" in decaying
+    assert {"learned.pos_start", "learned.lvl_embed/weight", "learned.blocks/0/attn/scale_mul_1H11"} <= rest
+    assert "learned.blocks/0/attn/proj/bias" in rest
+
+
 def test_no_autoencoder_is_told_with_the_way_out(tmp_path):
     with pytest.raises(CheckpointError, match="train star-vqvae"):
         read_vqvae(tmp_path)
@@ -518,9 +545,13 @@ def test_pictures_of_scenes_and_their_codes_train_alike(star, tokens, scenes):
     recipe = faceray_recipe(star, tokens)
     module = recipe.module().train(False)
     prompt = [tokens.prompt(1)]
-    with torch.no_grad():
-        from_codes = module({"codes": tokens.codes(1)[None], "captions": prompt}, 0.5)
-        from_faces = module({"faces": scenes[1]["faces"][None], "captions": prompt}, 0.5)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # as it is trained
+        codes = {"codes": tokens.codes(1)[None], "captions": prompt}
+        faces = {"faces": scenes[1]["faces"][None], "captions": prompt}
+        assert torch.equal(module.teacher.codes(faces), module.teacher.codes(codes))
+        text = module.teacher.text(prompt, torch.device("cpu"))
+        from_codes, from_faces = module(codes, 0.5), module(faces, 0.5)
+    assert torch.equal(text.hidden, module.teacher.text(prompt, torch.device("cpu")).hidden)
     assert float(from_codes["loss"]) == pytest.approx(float(from_faces["loss"]), abs=1e-6)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -204,6 +205,19 @@ def test_faces_have_texts_of_their_own(run, node_classes, engine, condition, cor
         i.id: bool(i.as_dict().get("dynamicPrompts")) for i in node_classes[FACES].define_schema().inputs
     }
     assert dynamic["prompt"] and not dynamic["up"], "braces of dynamic prompts would eat {prompt}"
+
+
+def test_the_model_s_own_words_around_faces_are_shown_and_can_be_left_out(
+    run, node_classes, engine, condition, monkeypatch
+) -> None:
+    monkeypatch.setattr(engine, "config", replace(engine.config, face_texts={"U": "up, {prompt}"}))
+    output = node_classes[ENCODE].execute(engine=engine, prompt=PROMPT)
+    assert output.result[0].face_prompts[0][4] == f"up, {PROMPT}"
+    (line,) = (x for x in output.ui.as_dict()["text"][0].splitlines() if x.startswith("the faces read: "))
+    assert line.endswith(f"| up, {PROMPT} | {PROMPT}")
+    plain = node_classes[ENCODE].execute(engine=engine, prompt=PROMPT, model_prefix=False)
+    assert plain.result[0].faces is None and torch.equal(plain.result[0].text.hidden, condition.text.hidden)
+    assert "faces read" not in plain.ui.as_dict()["text"][0]
 
 
 def test_generic_nodes_ask_the_engine_what_it_takes(run, engine, condition) -> None:

@@ -18,7 +18,7 @@ from ...pictures import Camera, CubeFaces, Views
 from ...runtime.checks import check_count
 from ...runtime.errors import InputError, NumericalError
 from ...runtime.memory import MemoryEstimate
-from ...runtime.placement import Holder, Placement, choose_placement, estimate_modes
+from ...runtime.placement import Holder, Placement, Resident, choose_placement, estimate_modes
 from ...runtime.progress import OnStep, OnTile, Tile
 from .checkpoint import Components
 from .condition import StarCondition, read_texts
@@ -183,7 +183,8 @@ class STAREngine:
         text, negative, row_text = condition.rows(batch_size)
         check_parts(self.generator, self.quantizer, text, negative, choice, group, self.sampler, row_text)
         job = self._job(choice, len(text), group)
-        check_room(job, self.placement.room("transformer", self.stages["transformer"]))
+        room = self.placement.room("transformer", self.stages["transformer"])
+        check_room(job, room, resident=isinstance(self.placement, Resident))
         if faces and not self.has_faceray:
             log.warning(
                 "this model has no FaceRay adapters: the faces of a cube will not meet at their edges"

@@ -54,6 +54,8 @@ class Job:
         faces, length = self.units * self.group, config.patch_nums[-1] ** 2
         texts = 2 * config.depth * self.units * self.halves * self.group * config.text_tokens * config.width
         together = max(1, options.part_tokens // (self.halves * self.group * length))
+        if (options.cross_attention or config.cross_attention) == "row0":
+            together = self.units  # the answer of the first row serves all: they pass together
         tokens = min(self.units, together) * self.halves * self.group * length
         last = options.top_k[-1] if isinstance(options.top_k, tuple) else options.top_k
         filtered = 0 < last < config.vocab and not options.more_smooth
@@ -94,17 +96,21 @@ def decoded_together(face: int, room: int | None, memory_gb: float | None) -> in
     return int(memory_gb * 2**30) // face
 
 
-def check_room(job: Job, room: int | None) -> None:
-    """Raise MemoryLimitError where not even the keys and values of a job fit into `room` bytes, and say what would."""
+def check_room(job: Job, room: int | None, *, resident: bool) -> None:
+    """Raise MemoryLimitError where not even the keys and values of a job fit into `room` bytes, and say what would.
+
+    `resident`: all stages are on the device, and could take turns.
+    """
     if room is None or job.cache <= room:
         return
     fitting = room // (job.cache // job.units)
     if fitting:
         way = f"make {fitting} at a time"
     else:
-        ways = ["offload='stage' when you load"]
-        ways += ["cfg=0, which halves it"] if job.options.cfg else []
-        ways += ["single pictures (faces=False), a sixth of it"] if job.group > 1 else []
+        one = job.cache // job.units
+        ways = ["cfg 0, which halves it"] if job.options.cfg and one // 2 <= room else []
+        ways += ["offload='stage' when you load"] if resident else []
+        ways += ["storage float8_e4m3fn when you load", "a model of fewer blocks or scales"]
         way = "use " + ", or ".join(ways)
     what = "cube" if job.group > 1 else "picture"
     raise MemoryLimitError(

@@ -26,10 +26,9 @@ from ...engines.star.training.text import TowerConfig, new_text_tower
 from ...engines.star.vqvae import VQVAE
 from ...runtime.errors import InputError
 from ..card import RunFacts
-from ..optimizers import matrices_and_rest
 from ..pictures import picture_grid
 from ..star_folder import StarParts, check_tokens, read_vqvae, write_star
-from .star_options import add_token_options, token_options
+from .star_options import add_token_options, star_optimizers, token_options
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +122,7 @@ class STARRecipe:
         )
 
     def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-        return matrices_and_rest(
-            module, learning_rate, self.optimizer, hidden=_is_hidden_matrix, weight_decay=0.05
-        )
+        return star_optimizers(module, learning_rate, self.optimizer, _is_hidden_matrix)
 
     def pictures(self, module: STARModule) -> Tensor:
         """The six faces of PROMPTS, each drawn by itself, one row per prompt."""

@@ -15,15 +15,22 @@ from ...engines.star.config import FaceRayConfig
 from ...engines.star.faceray.losses import PAIRINGS
 from ...engines.star.training.cubes import FaceRayModule, FaceRayTraining, cube_generator
 from ..card import RunFacts
-from ..optimizers import matrices_and_rest
 from ..star_folder import StarParts, write_star
 from .star_cubes import CubeModel, adapter_config, add_cube_arguments, cube_batches, cube_model, draw_cubes
+from .star_options import star_optimizers
 
 log = logging.getLogger(__name__)
 
 NAME = "star-faceray"
 HELP = "FaceRay adapters on cubes, beside a frozen STAR generator"
-DEFAULTS = {"learning_rate": 5e-5, "steps": 1000, "picture_every": 0, "ema_decay": 0.99, "warmup": 20}
+DEFAULTS = {
+    "learning_rate": 5e-5,
+    "steps": 1000,
+    "picture_every": 0,
+    "ema_decay": 0.99,
+    "warmup": 20,
+    "grad_accumulation": 4,
+}
 
 
 class FaceRayRecipe:
@@ -58,9 +65,7 @@ class FaceRayRecipe:
         return self.data
 
     def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-        return matrices_and_rest(
-            module, learning_rate, self.optimizer, hidden=lambda name, p: p.ndim == 2, weight_decay=0.05
-        )
+        return star_optimizers(module, learning_rate, self.optimizer, lambda name, p: p.ndim == 2)
 
     def pictures(self, module: FaceRayModule) -> Tensor:
         """The six faces of some prompts, drawn together."""
@@ -78,6 +83,7 @@ class FaceRayRecipe:
             tower=module.teacher.tower if self.model.kind == "small" else None,
             carried=of_sampler,
             face_texts=self.model.face_texts,
+            defaults=self.model.source.config.defaults,
             kind=self.model.kind,
         )
         write_star(folder, parts)

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
+
+import torch
+from torch import nn
 
 from ...runtime.errors import InputError
 from ..arguments import attribute_shares
+from ..optimizers import matrices_and_rest
+
+NOT_DECAYED = ("pos_start", "lvl_embed", "scale_mul")
+
+
+def star_optimizers(
+    module: nn.Module, learning_rate: float, kind: str, hidden: Callable[[str, nn.Parameter], bool]
+) -> list[torch.optim.Optimizer]:
+    """Optimizers as the reference's: weights decay by 0.05, but no biases, positions, codes of scales and sharpness of
+    heads; AdamW's betas 0.9 and 0.95. `kind`, `hidden`: see `matrices_and_rest`.
+    """
+    return matrices_and_rest(
+        module, learning_rate, kind, hidden=hidden, weight_decay=0.05, decays=_decays, betas=(0.9, 0.95)
+    )
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and not any(part in name for part in NOT_DECAYED)
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 
 from ...engines.star.training.cubes import SamplerModule, cube_generator, cube_sampler
 from ..card import RunFacts
-from ..optimizers import matrices_and_rest
 from ..star_folder import StarParts, write_star
 from .star_cubes import (
     CubeModel,
@@ -23,6 +22,7 @@ from .star_cubes import (
     draw_cubes,
     sampler_blocks,
 )
+from .star_options import star_optimizers
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,7 @@ class SamplerRecipe:
         return self.data
 
     def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-        return matrices_and_rest(
-            module, learning_rate, self.optimizer, hidden=_is_hidden_matrix, weight_decay=0.05
-        )
+        return star_optimizers(module, learning_rate, self.optimizer, _is_hidden_matrix)
 
     def pictures(self, module: SamplerModule) -> Tensor:
         """The six faces of some prompts, drawn together, the last scale in steps."""
@@ -80,6 +78,7 @@ class SamplerRecipe:
             faceray=self.faceray,
             tower=module.teacher.tower if self.model.kind == "small" else None,
             face_texts=self.model.face_texts,
+            defaults=self.model.source.config.defaults,
             kind=self.model.kind,
         )
         write_star(folder, parts)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import VQVAEConfig
 from ..scales import Scales
 from ..vqvae import VQVAE
-from ..vqvae.quantizer import Quantizer
+from ..vqvae.quantizer import Quantizer, area_means
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def searched_vectors(quantizer: Quantizer, latents: Tensor) -> Tensor:
     """All vectors [B·L, C] that the codes of latents [B, C, P, P] are searched for, scale after scale."""
     rest, vectors = latents.float(), []
     for scale, indices in enumerate(quantizer.encode(latents)):
-        pooled = F.adaptive_avg_pool2d(rest, quantizer.scales.sides[scale])
+        pooled = area_means(rest, quantizer.scales.sides[scale])
         vectors.append(pooled.flatten(2).mT.reshape(-1, rest.shape[1]))
         rest = rest - quantizer.smooth(quantizer.codes(indices), scale)
     return torch.cat(vectors)

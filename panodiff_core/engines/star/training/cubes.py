@@ -81,14 +81,24 @@ class CubeTeacher:
         """Codes [B·6, L]: those of the batch, or of its faces [B, 6, 3, S, S] in 0..1."""
         if "codes" in batch:
             return batch["codes"].flatten(0, 1)
-        return torch.cat(self.vqvae.encode(batch["faces"].flatten(0, 1)), dim=1)
+        faces = batch["faces"].flatten(0, 1)
+        with torch.autocast(
+            faces.device.type, enabled=False
+        ):  # one rounded coarse code changes all finer ones
+            return torch.cat(self.vqvae.encode(faces), dim=1)
 
     @torch.no_grad()
     def text(self, captions: list[str], device: torch.device) -> TextFeatures:
         """The generator's text of these scenes: one row per scene, or six."""
         if self.captions == "face":
             captions = [face_caption(face, text) for text in captions for face in range(FACES)]
-        return self.tower.encode(captions, device)
+        return self.encode(captions, device)
+
+    @torch.no_grad()
+    def encode(self, texts: list[str], device: torch.device) -> TextFeatures:
+        """The texts as the engine encodes them, in float32 whatever the training computes in."""
+        with torch.autocast(device.type, enabled=False):
+            return self.tower.encode(texts, device)
 
     def teacher_input(self, codes: Tensor) -> Tensor:
         """What the generator sees of codes [B·6, L]."""
@@ -174,7 +184,7 @@ class SamplerModule(nn.Module):
         with torch.no_grad():
             text = teacher.text(batch["captions"], device)
             features = generator.features(teacher.teacher_input(codes), text)[:, last]
-            pooled = teacher.tower.encode(batch["captions"], device).pooled
+            pooled = teacher.encode(batch["captions"], device).pooled
             embedded = teacher.vqvae.quantize.codes(codes[:, last])
         logits, keep = self.sampler.predict_hidden(embedded, features, pooled)
         targets = codes[:, last].reshape(keep.shape)

@@ -108,7 +108,7 @@ class Quantizer(nn.Module):
 
     def next_input(self, latents: Tensor, scale: int) -> Tensor:
         """What the generator sees of the accumulated latents when it predicts `scale`: area means [B, N, C]."""
-        return F.adaptive_avg_pool2d(latents, self.scales.sides[scale]).flatten(2).mT
+        return area_means(latents, self.scales.sides[scale]).flatten(2).mT
 
     @torch.no_grad()
     def encode(self, latents: Tensor) -> list[Tensor]:
@@ -162,7 +162,7 @@ class Quantizer(nn.Module):
     def _nearest_of(self, rest: Tensor, scale: int) -> Tensor:
         """Indices for what is left; adaptive pooling averages overlapping windows, and the last scale is not pooled."""
         last = scale == len(self.scales) - 1
-        return self.nearest(rest if last else F.adaptive_avg_pool2d(rest, self.scales.sides[scale]))
+        return self.nearest(rest if last else area_means(rest, self.scales.sides[scale]))
 
     def _checked(self, latents: Tensor) -> Tensor:
         side, channels = self.scales.last_side, self.config.latent_channels
@@ -171,3 +171,10 @@ class Quantizer(nn.Module):
                 f"latents must be [B, {channels}, {side}, {side}] for this scale list, got {list(latents.shape)}"
             )
         return latents.float()
+
+
+def area_means(latents: Tensor, side: int) -> Tensor:
+    """Latents [B, C, P, P] → [B, C, side, side], the means of windows that overlap where `side` does not divide P."""
+    if latents.device.type == "mps" and latents.shape[-1] % side:
+        return F.adaptive_avg_pool2d(latents.cpu(), side).to(latents.device)  # Metal refuses such windows
+    return F.adaptive_avg_pool2d(latents, side)
