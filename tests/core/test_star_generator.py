@@ -303,6 +303,36 @@ def test_parts_are_the_whole(mode, quantizer, generator):
     assert calls == 4 and more == (4 if mode == "row0" else 1 + 1 + 2 + 3)
 
 
+@pytest.mark.parametrize("options", [GREEDY, GenerationOptions(top_k=5), GenerationOptions(more_smooth=True)])
+def test_rows_and_pictures_a_few_at_a_time_are_the_whole(options, quantizer, generator, monkeypatch):
+    text, empty = some_text(2), some_text(1, 4, 8)
+    rows, pictures = [], []
+
+    def made(tokens: int, logits: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        rows.clear(), pictures.clear()
+        monkeypatch.setattr("panodiff_core.engines.star.parts.PASS_TOKENS", tokens)
+        monkeypatch.setattr("panodiff_core.engines.star.parts.LOGIT_BYTES", logits)
+        seen = []
+        watch = Watch(logits=lambda network, scale, x, guided: seen.append(guided))
+        return generate(generator, quantizer, text, empty, options, seed=4, group=3, watch=watch), seen
+
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, out, calls=calls: calls.append(len(out)))
+        for module, calls in ((generator.blocks[0].attn, rows), (generator.head_logits, pictures))
+    ]
+    try:
+        whole, expected = made(10**9, 10**9)
+        assert rows == [12] * 4 and pictures == [6] * 4
+        some, seen = made(2 * 9, 4 * 9 * 48 * 2)
+    finally:
+        [hook.remove() for hook in hooks]
+    assert rows == [12, 4, 4, 4] + 6 * [2] + 12 * [1]
+    assert pictures == [6] + [3, 3] + [2, 1] * 2 + [1] * 6
+    for mine, theirs in zip(seen, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(some, whole, rtol=1e-6, atol=1e-6)
+
+
 def test_hidden_text_is_not_seen(generator, teacher):
     """Padding of any content, and a batch of texts of other lengths, change nothing."""
     text = some_text(4)

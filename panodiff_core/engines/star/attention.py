@@ -77,11 +77,9 @@ class TextKeys:
         return x if self.turns == 1 else x.unflatten(0, (-1, self.turns, self.group))[:, 0].flatten(0, 1)
 
     def answer(self, x: Tensor, y: Tensor) -> Tensor:
-        """x [R, N, C] with the answers y of the rows that asked added to all."""
-        if self.turns == 1:
-            return x + y
+        """x [R, N, C] with the answers y of the rows that asked added to all; see `add`."""
         rows = x.unflatten(0, (-1, self.turns, self.group))
-        return (rows + y.unflatten(0, (-1, 1, self.group))).flatten(0, 2)
+        return add(rows, y.unflatten(0, (-1, 1, self.group))).flatten(0, 2)
 
     def part(self, units: slice) -> TextKeys:
         """The texts `units` of P, for a part of the rows."""
@@ -115,9 +113,10 @@ class CrossAttention(nn.Module):
         """What the rows x [R, N, C] that ask hear: [R, N, C]. Rows of one text are one sequence: no copies of keys."""
         rows = x.reshape(len(text.k), -1, x.shape[-1])
         q = self.mat_q(rows)
-        q = (q + self.q_bias.to(q)).unflatten(-1, (self.heads, -1))
+        q = q.add_(self.q_bias.to(q)).unflatten(-1, (self.heads, -1))
         sharpness = _head_scale(self.scale_mul_1H11, q.shape[-1], x)
-        q = _to_length(q.float(), sharpness).to(q.dtype).transpose(1, 2)
+        in_place = not torch.is_grad_enabled()
+        q = _to_length(q.float(), sharpness, in_place=in_place).to(q.dtype).transpose(1, 2)
         if text.mask is not None:  # only texts of unequal length in one batch; other back ends take no mask
             attention = partial(plain_attention, mask=text.mask)
         out = attention(q, text.k.to(q.dtype), text.v.to(q.dtype))
@@ -173,6 +172,11 @@ def seen_text(hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
     used = mask.any(dim=0)
     hidden, mask = hidden[:, used.to(hidden.device)], mask[:, used].to(hidden.device)
     return hidden, None if mask.all() else mask[:, None, None]
+
+
+def add(x: Tensor, residual: Tensor) -> Tensor:
+    """x + residual; without gradients in the memory of x."""
+    return x + residual if torch.is_grad_enabled() else x.add_(residual)
 
 
 def _head_scale(logarithm: Tensor, head_dim: int, x: Tensor) -> Tensor:

@@ -28,8 +28,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...layers.attention import Attention
-from .attention import CrossAttention, SelfAttention, TextKeys
+from .attention import CrossAttention, SelfAttention, TextKeys, add
+from .cache import CachedAttention
 from .config import STARConfig
+from .parts import rows_together
 from .span import Span
 
 Branch = Callable[[Tensor, Tensor], Tensor]
@@ -93,15 +95,31 @@ class Block(nn.Module):
         `table`: rotary codes [N, 1, head width/2]. `attend` is the self-attention's: it knows what these tokens see;
         `attention` is the plain one. `text` None leaves cross-attention out. `branch`: see the module.
         """
-        x = self._attended(x, table, attend, branch)
+        in_parts = isinstance(attend, CachedAttention) and x.device.type == "cpu"
+        attended = self._attended_in_parts if in_parts else self._attended
+        x = attended(x, table, attend, branch)
         if text is not None:
             x = text.answer(x, self.cross_attn(norm(text.ask(x), self.eps), text, attention))
-        return x + self._dropped(self.ffn(norm(x, self.eps)))
+        if not in_parts:
+            return add(x, self._dropped(self.ffn(norm(x, self.eps))))
+        for rows in rows_together(*x.shape[:2]):
+            x[rows].add_(self.ffn(norm(x[rows], self.eps)))
+        return x
 
     def _attended(self, raw: Tensor, table: Tensor, attend: Attention, branch: Branch | None) -> Tensor:
         normed = norm(raw, self.eps)
         x = raw + self._dropped(self.attn(normed, table, attend))
-        return x if branch is None else x + branch(normed, raw)
+        return x if branch is None else add(x, branch(normed, raw))
+
+    def _attended_in_parts(
+        self, raw: Tensor, table: Tensor, attend: CachedAttention, branch: Branch | None
+    ) -> Tensor:
+        """The same, some rows at a time, to spare memory."""
+        x = torch.empty_like(raw)
+        for rows in rows_together(*raw.shape[:2]):
+            residual = self.attn(norm(raw[rows], self.eps), table, attend.part(rows))
+            torch.add(raw[rows], residual, out=x[rows])
+        return x if branch is None else add(x, branch(norm(raw, self.eps), raw))
 
     def _dropped(self, residual: Tensor) -> Tensor:
         """Stochastic depth in training: a row's residual is left out with probability `drop_path`."""

@@ -32,16 +32,20 @@ class KVCache:
         shape = (layers, 2, rows, heads, scales.total, head_dim)
         self.memory = torch.empty(shape, dtype=dtype, device=device)
 
-    def attends(self, scale: int, attention: Attention, rows: slice = slice(None)) -> Iterator[Attention]:
+    def attends(
+        self, scale: int, attention: Attention, rows: slice = slice(None)
+    ) -> Iterator[CachedAttention]:
         """For each block in turn the self-attention of `scale` in some rows: keeps its keys and values, and sees them
         with those of the coarser scales.
         """
         place = self.scales.slice(scale)
         for layer in range(self.layers):
-            yield _CachedAttention(*self.memory[layer, :, rows, :, : place.stop], place, attention)
+            yield CachedAttention(*self.memory[layer, :, rows, :, : place.stop], place, attention)
 
 
-class _CachedAttention:
+class CachedAttention:
+    """Attention of one block's new tokens, whose keys and values go into the cache, to all that are there."""
+
     def __init__(self, keys: Tensor, values: Tensor, place: slice, attention: Attention) -> None:
         self.keys, self.values, self.place, self.attention = keys, values, place, attention
 
@@ -49,6 +53,10 @@ class _CachedAttention:
         self.keys[:, :, self.place] = k
         self.values[:, :, self.place] = v
         return self.attention(q, self.keys, self.values)
+
+    def part(self, rows: slice) -> CachedAttention:
+        """That of some of the rows."""
+        return CachedAttention(self.keys[rows], self.values[rows], self.place, self.attention)
 
 
 def cache_bytes(scales: Scales, layers: int, rows: int, width: int, itemsize: int) -> int:

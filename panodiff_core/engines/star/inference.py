@@ -23,6 +23,7 @@ from .generator import STARGenerator
 from .masked_sampler import MaskedSampler
 from .masked_steps import LONG_FROM, MaskedStep, draw_in_steps, reveal_counts, step_count
 from .options import GenerationOptions, check_parts
+from .parts import pictures_together, times, units_together
 from .span import Span
 from .text import TextFeatures
 from .vqvae.quantizer import Quantizer
@@ -147,27 +148,46 @@ class _Run:
 
     def _plain(self, scale: int) -> Tensor:
         """The codes of a scale in one pass, part by part."""
-        length, soft = self.scales.lengths[scale], self.options.more_smooth
-        numbers = None
-        if soft:
+        numbers, codes = self._numbers(scale), []
+        for units in self._parts(self.scales.lengths[scale]):
+            drawn = self._drawn(scale, units, None if numbers is None else numbers[units])
+            if self.watch.drawn is not None and not self.options.more_smooth:
+                self.watch.drawn(scale, drawn)
+            codes.append(drawn if self.options.more_smooth else self.quantizer.codes(drawn))
+        return torch.cat(codes)
+
+    def _numbers(self, scale: int) -> Tensor | None:
+        """Random numbers [units, group, N, …] to draw the codes of a scale, where any are needed."""
+        length, numbers = self.scales.lengths[scale], None
+        if self.options.more_smooth:
             numbers = self.draws.mixtures(length, self.quantizer.config.vocab)
         elif self._top_k(scale) != 1:
             numbers = self.draws.tokens(length)
-        codes = []
-        for units in self._parts(length):
-            logits = self._guided(scale, self._features(scale, units), self.generator, self._ramp(scale))
-            given = None if numbers is None else numbers[self._image_rows(units)].to(self.device)
-            codes.append(self._mixed(scale, logits, given) if soft else self._drawn(scale, logits, given))
-        return torch.cat(codes)
+        return None if numbers is None else numbers.unflatten(0, (-1, self.group))
 
-    def _drawn(self, scale: int, logits: Tensor, uniform: Tensor | None) -> Tensor:
+    def _drawn(self, scale: int, units: slice, numbers: Tensor | None) -> Tensor:
+        """Indices [rows, N] of some units at a scale, or soft mixtures of codes [rows, N, Cv]: a few pictures at a time,
+        since their logits are what takes most memory.
+        """
+        halves, weight = self._halves(self._features(scale, units), scale), self._ramp(scale)
+        each = 4 * self.scales.lengths[scale] * self.generator.config.vocab
+        drawn, seen = [], []
+        for place in pictures_together(len(halves), self.group, each):
+            logits = self._guided(scale, halves[place[0], :, place[1]], self.generator, weight)
+            given = None if numbers is None else numbers[place].flatten(0, 1).to(self.device)
+            drawn.append(self._choice(scale, logits, given))
+            if self.watch.logits is not None:
+                seen.append(logits)
+        if seen:
+            self.watch.logits(self.generator, scale, halves.flatten(0, 2), torch.cat(seen))
+        return torch.cat(drawn)
+
+    def _choice(self, scale: int, logits: Tensor, numbers: Tensor | None) -> Tensor:
+        if self.options.more_smooth:
+            return self._mixed(scale, logits, numbers)
         if self._top_k(scale) == 1:  # nobody asks for its probability, a pass over all logits
-            indices = logits.argmax(dim=-1)
-        else:
-            indices, _ = sample_codes(logits, uniform, self._top_k(scale), self.options.top_p)
-        if self.watch.drawn is not None:
-            self.watch.drawn(scale, indices)
-        return self.quantizer.codes(indices)
+            return logits.argmax(dim=-1)
+        return sample_codes(logits, numbers, self._top_k(scale), self.options.top_p)[0]
 
     def _mixed(self, scale: int, logits: Tensor, exponential: Tensor) -> Tensor:
         progress = self._progress(scale)
@@ -177,7 +197,7 @@ class _Run:
     def _features(self, scale: int, units: slice) -> Tensor:
         """The generator's features of some units at a scale [rows, N, C]."""
         if scale == 0:
-            x = self.generator.start(self.pooled[_times(self._text_rows(units), self.spread)])
+            x = self.generator.start(self.pooled[times(self._text_rows(units), self.spread)])
             x = x.unflatten(0, (-1, self.halves, self.spread)).expand(-1, -1, self.group, -1, -1)
         else:
             seen = self.quantizer.next_input(self.latents[self._image_rows(units)], scale)
@@ -193,7 +213,7 @@ class _Run:
         if units == slice(0, self.units):
             return iter(self.keys)
         rows = self._text_rows(units) if self.mode == "per_row" else units
-        return (keys.part(_times(rows, self.spread)) for keys in self.keys)
+        return (keys.part(times(rows, self.spread)) for keys in self.keys)
 
     def _masked(self, scale: int) -> Tensor:
         """The codes of a scale in the masked sampler's steps."""
@@ -203,7 +223,7 @@ class _Run:
         given = None
         if options.sampler == "1024" and scale < LONG_FROM:
             weight = self._ramp(scale)
-            given = torch.cat([self._guided(scale, each, self.generator, weight) for each in features])
+            given = torch.cat([self._told(scale, each, self.generator, weight) for each in features])
 
         def predict(known: Tensor) -> Tensor:
             pairs = zip(parts, features, strict=True)
@@ -239,43 +259,52 @@ class _Run:
         joined = features.reshape(len(codes), width, -1)
         pooled = self.scene_pooled[self._text_rows(units)]
         out = self.sampler.features(codes, joined, pooled, (scale,) * self.group, self.branches)
-        return self._guided(scale, out, self.sampler, self.options.cfg)
+        return self._told(scale, out, self.sampler, self.options.cfg)
 
-    def _guided(
+    def _halves(self, features: Tensor, scale: int) -> Tensor:
+        """Features as a network returns them → [units, halves, group, N, C]."""
+        return features.reshape(-1, self.halves, self.group, self.scales.lengths[scale], features.shape[-1])
+
+    def _told(
         self, scale: int, features: Tensor, network: STARGenerator | MaskedSampler, weight: float
     ) -> Tensor:
-        """Logits [units·group, N, V], float32, by (1 + w)·conditional − w·unconditional.
+        """Guided logits of all that features hold, which whoever watches is told of."""
+        logits = self._guided(scale, self._halves(features, scale), network, weight)
+        if self.watch.logits is not None:
+            self.watch.logits(network, scale, features, logits)
+        return logits
+
+    def _guided(
+        self, scale: int, halves: Tensor, network: STARGenerator | MaskedSampler, weight: float
+    ) -> Tensor:
+        """Features [units, halves, pictures, N, C] → logits [units·pictures, N, V], float32, by
+        (1 + w)·conditional − w·unconditional.
 
         That is linear, and so is the head after its norm: mixed before it, the head is asked once instead of twice.
         """
-        shape = (-1, self.halves, self.group, self.scales.lengths[scale], features.shape[-1])
-        halves = network.head_input(features).reshape(shape)
-        mixed = halves[:, 0]
+        normed = network.head_input(halves)
+        mixed = normed[:, 0]
         if self.halves == 2 and weight:
-            mixed = torch.lerp(halves[:, 1].float(), mixed.float(), 1.0 + weight).to(self.dtype)
+            mixed = torch.lerp(normed[:, 1].float(), mixed.float(), 1.0 + weight).to(self.dtype)
         logits = network.head_output(mixed.flatten(0, 1))
         if not torch.isfinite(logits.amax()):
             raise NumericalError(
                 f"the logits of scale {scale + 1} of {len(self.scales)} have NaN or infinite values: "
                 "use float32 or bfloat16"
             )
-        if self.watch.logits is not None:
-            self.watch.logits(network, scale, features, logits)
         return logits
 
     def _parts(self, length: int) -> Iterator[slice]:
         """Units that pass together. In mode "row0" all do, since they hear the first row."""
-        step = max(1, self.options.part_tokens // (self.halves * self.group * length))
-        if self.mode == "row0":
-            step = self.units
-        for start in range(0, self.units, step):
-            yield slice(start, min(start + step, self.units))
+        tokens = self.halves * self.group * length
+        most = self.units * tokens if self.mode == "row0" else self.options.part_tokens
+        return units_together(self.units, tokens, most)
 
     def _text_rows(self, units: slice) -> slice:
-        return _times(units, self.halves)
+        return times(units, self.halves)
 
     def _image_rows(self, units: slice) -> slice:
-        return _times(units, self.group)
+        return times(units, self.group)
 
     def _progress(self, scale: int) -> float:
         return scale / max(1, len(self.scales) - 1)
@@ -295,8 +324,3 @@ class _Run:
             if codes is not None:
                 latents = self.quantizer.add_scale(latents, codes, scale)
             self.on_step(Step(self.done, self.total, 1.0 - self.done / self.total, latents, latents))
-
-
-def _times(rows: slice, count: int) -> slice:
-    """The rows of these units, of which each has so many."""
-    return slice(rows.start * count, rows.stop * count)

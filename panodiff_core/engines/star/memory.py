@@ -9,6 +9,7 @@ from ...runtime.memory import gigabytes
 from .cache import cache_bytes
 from .config import STARConfig
 from .options import GenerationOptions
+from .parts import pictures_at_once
 from .scales import Scales
 from .text import TextTower
 from .vqvae import VQVAE
@@ -60,7 +61,7 @@ class Job:
         last = options.top_k[-1] if isinstance(options.top_k, tuple) else options.top_k
         filtered = 0 < last < config.vocab and not options.more_smooth
         per_logit = FILTERED_LOGIT + WHOLE_LOGIT * last / config.vocab if filtered else WHOLE_LOGIT
-        drawn = min(self.units, together) * self.group
+        drawn = min(min(self.units, together) * self.group, pictures_at_once(4 * length * config.vocab))
         kept = 0
         if options.sampler != "off":  # features of all units are kept, and their logits drawn together
             drawn, kept = faces, faces * self.halves * length * config.width

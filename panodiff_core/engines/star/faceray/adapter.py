@@ -58,7 +58,7 @@ class FaceRayAdapter(nn.Module):
         delta = self.out_proj(seen.flatten(2).to(tokens.dtype))
         if strength != 1.0:
             delta = delta * strength
-        out = delta.new_zeros(cubes.shape).index_copy(1, layout.queries, delta)
+        out = delta.new_zeros(cubes.shape).index_copy_(1, layout.queries, delta)
         return out.view(x.shape)
 
     def _attend(self, tokens: Tensor, layout: FaceRayLayout) -> Tensor:
