@@ -14,14 +14,15 @@ from torch import Tensor
 from ...autoencoders.preview import PreviewMap, fit_colours
 from ...geometry import cubemap_to_equirect
 from ...geometry.cubemap import FACES
-from ...pictures import Camera, CubeFaces, Views
+from ...pictures import CubeFaces, Views
 from ...runtime.checks import check_count
 from ...runtime.errors import InputError, NumericalError
 from ...runtime.memory import MemoryEstimate
 from ...runtime.placement import Holder, Placement, Resident, choose_placement, estimate_modes
-from ...runtime.progress import OnStep, OnTile, Tile
+from ...runtime.progress import OnStep, OnTile
 from .checkpoint import Components
 from .condition import StarCondition, read_texts
+from .decoding import as_pictures, check_latents, decode_in_parts
 from .faceray import FaceRayBranches
 from .inference import generate
 from .loading import read_model
@@ -223,30 +224,21 @@ class STAREngine:
         2 GB or what the device has left; one at a time is the least. `on_tile(Tile)` is called after each part and may
         raise `Cancelled`. Raises InputError for a wrong shape or too little memory, NumericalError for NaN.
         """
-        self._check_latents(latents, faces)
+        check_latents(latents, self.latent_channels, self.latent_side, faces)
         if not latents.isfinite().all():
             raise NumericalError("the latents hold NaN or infinite values: nothing to decode, stage vae")
         room = self.placement.room("vae", self.stages["vae"])
         together = decoded_together(face_bytes(self.vqvae), room, memory_gb)
-        parts = latents.split(together)
-        pixels = torch.empty(len(latents), 3, self.face_size, self.face_size)
         with self._use("vae", face_bytes(self.vqvae) * min(together, len(latents))) as device:
-            for index, (part, place) in enumerate(zip(parts, pixels.split(together), strict=True), start=1):
-                place.copy_(self.vqvae.decode(part.to(device)))
-                if on_tile is not None:
-                    on_tile(Tile(index, len(parts)))
-        if not pixels.isfinite().all():
-            raise NumericalError("NaN or infinity in the decoded pictures, stage vae")
-        if faces:
-            return CubeFaces(pixels.unflatten(0, (-1, len(FACES))))
-        return Views(pixels.unsqueeze(1), (Camera(),))
+            pixels = decode_in_parts(self.vqvae, latents, together, device, on_tile)
+        return as_pictures(pixels, faces)
 
     @torch.no_grad()
     def preview(self, latents: Tensor, *, faces: bool = True) -> Tensor:
         """Latents of cubes → a quick look at their panoramas, RGB [B, 3, 2P, 4P] in 0..1; of single pictures
         [B, 3, P, P]. Serves what `on_step` gets, from the first scale on.
         """
-        self._check_latents(latents, faces)
+        check_latents(latents, self.latent_channels, self.latent_side, faces)
         colours = self._preview_map()(latents)
         return cubemap_to_equirect(colours.unflatten(0, (-1, len(FACES)))) if faces else colours
 
@@ -255,16 +247,6 @@ class STAREngine:
             with self._use("vae", face_bytes(self.vqvae)) as device:
                 self._preview = fit_colours(lambda signed: self.vqvae.latents(signed.to(device)))
         return self._preview
-
-    def _check_latents(self, latents: Tensor, faces: bool) -> None:
-        side, channels = self.latent_side, self.latent_channels
-        if latents.ndim != 4 or latents.shape[1:] != (channels, side, side) or not len(latents):
-            raise InputError(f"latents must be [B, {channels}, {side}, {side}], got {list(latents.shape)}")
-        if faces and len(latents) % len(FACES):
-            raise InputError(
-                f"{len(latents)} latents are no whole number of cubes, which have six faces each: give all faces, or "
-                "faces=False for single pictures"
-            )
 
     def _branches(self, faces: bool, strength: float) -> FaceRayBranches | None:
         """The adapters for a run. Raises InputError for a strength that nothing here could have."""

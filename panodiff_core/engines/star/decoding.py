@@ -1,0 +1,48 @@
+"""From latents to pictures: which latents are taken, decoding part by part, and faces or flat views."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...geometry.cubemap import FACES
+from ...pictures import Camera, CubeFaces, Views
+from ...runtime.errors import InputError, NumericalError
+from ...runtime.progress import OnTile, Tile
+from .vqvae import VQVAE
+
+
+def check_latents(latents: Tensor, channels: int, side: int, faces: bool) -> None:
+    """Raises InputError unless latents are [B, channels, side, side], of whole cubes where `faces`."""
+    if latents.ndim != 4 or latents.shape[1:] != (channels, side, side) or not len(latents):
+        raise InputError(f"latents must be [B, {channels}, {side}, {side}], got {list(latents.shape)}")
+    if faces and len(latents) % len(FACES):
+        raise InputError(
+            f"{len(latents)} latents are no whole number of cubes, which have six faces each: give all faces, or "
+            "faces=False for single pictures"
+        )
+
+
+def decode_in_parts(
+    vqvae: VQVAE, latents: Tensor, together: int, device: torch.device, on_tile: OnTile | None
+) -> Tensor:
+    """Latents [B, C, P, P] → pixels [B, 3, S, S] in 0..1 on the CPU, `together` in one call on `device`.
+
+    `on_tile(Tile)` is called after each call and may raise `Cancelled`. Raises NumericalError for NaN.
+    """
+    pixels = torch.empty(len(latents), 3, vqvae.pixel_side, vqvae.pixel_side)
+    parts = latents.split(together)
+    for index, (part, place) in enumerate(zip(parts, pixels.split(together), strict=True), start=1):
+        place.copy_(vqvae.decode(part.to(device)))
+        if on_tile is not None:
+            on_tile(Tile(index, len(parts)))
+    if not pixels.isfinite().all():
+        raise NumericalError("NaN or infinity in the decoded pictures, stage vae")
+    return pixels
+
+
+def as_pictures(pixels: Tensor, faces: bool) -> CubeFaces | Views:
+    """Pixels [B, 3, S, S] as cubes of six, or as flat views of the field of view of a cube's face."""
+    if faces:
+        return CubeFaces(pixels.unflatten(0, (-1, len(FACES))))
+    return Views(pixels.unsqueeze(1), (Camera(),))
