@@ -49,7 +49,8 @@ class _Tokens(Dataset):
             check_share("dropout", dropout),
             dict(name_often or {}),
         )
-        self._scenes = [i for i in range(len(tokens)) for _ in range(self._times(i, repeat or {}))]
+        self.repeat = dict(repeat or {})
+        self._scenes = [i for i in range(len(tokens)) for _ in range(self._times(i, self.repeat))]
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:

@@ -107,22 +107,24 @@ def model_card(
         sizes="\n".join([*sizes, f"- all together: {sum(counts.values()):.2f} M parameters"]),
         worlds=worlds,
         held_out=HELD_OUT_ONE_IN,
-        history=_history(run),
+        history=history(run),
         recipe=recipe,
-        options=_options(options, run.config),
+        options=command_options({"model": "MODEL", "latents": "LATENTS"}, options, run.config),
     )
 
 
-def _options(own: Mapping[str, object], config: LoopConfig) -> str:
+def command_options(inputs: Mapping[str, object], own: Mapping[str, object], config: LoopConfig) -> str:
+    """Options of a command line, one a line: paths of `inputs`, those of the recipe's `own`, and those of the loop."""
     loop = {name.replace("_", "-"): getattr(config, name) for name in _LOOP}
-    values = {"model": "MODEL", "latents": "LATENTS", "steps": config.steps, **own, **loop}
+    values = {**inputs, "steps": config.steps, **own, **loop}
     if config.init is not None:
         values["init"] = config.init.name
     values["out"] = "RUN"
-    return " \\\n    ".join(f"--{name} {value}" for name, value in values.items())
+    return " \\\n    ".join(f"--{name} {value}".rstrip() for name, value in values.items())
 
 
-def _history(run: RunFacts) -> str:
+def history(run: RunFacts) -> str:
+    """Steps and minutes of a run, and what it started from, in two sentences."""
     config = run.config
     text = f"{run.step} of {config.steps} steps{_took(run.minutes)}."
     if config.init is None:

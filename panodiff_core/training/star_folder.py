@@ -108,8 +108,8 @@ class StarParts:
     dtype: torch.dtype = torch.float16
 
 
-def write_star(folder: Path, parts: StarParts) -> None:
-    """Write a model folder: weights, config.json, and the text tower where there is one."""
+def write_star(folder: Path, parts: StarParts, card: str | None = None) -> None:
+    """Write a model folder: weights, config.json, the text tower where there is one, and `card` as README.md."""
     weights = {**parts.carried, **entries_of(parts.generator, "the trained generator")}
     if parts.sampler is not None:
         weights |= entries_of(parts.sampler, "the trained sampler")
@@ -122,3 +122,5 @@ def write_star(folder: Path, parts: StarParts) -> None:
     if parts.tower is not None:
         save_half(parts.tower.model, folder / "text_encoder")
         parts.tower.tokenizer.save_pretrained(folder / "tokenizer")
+    if card is not None:
+        write_text(folder / "README.md", card)

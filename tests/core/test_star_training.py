@@ -88,6 +88,7 @@ class Fixed(torch.utils.data.Dataset):
     """The same batch at every index."""
 
     def __init__(self, data):
+        vars(self).update(vars(data))
         self.data = data
 
     def __len__(self):
@@ -381,6 +382,35 @@ def test_star_exports_a_folder_that_loads_with_its_tower(star, vqvae):
     assert (star / "vqvae.safetensors").stat().st_size < sum(p.numel() * 3 for p in parts.vqvae.parameters())
 
 
+def card_of(folder, model):
+    card = (model / "README.md").read_text(encoding="utf-8")
+    assert str(folder) not in card and "None" not in card
+    return card
+
+
+def test_star_says_what_it_is_and_how_it_was_trained(folder, star, tokens):
+    card = card_of(folder, star)
+    parts = load_components(find_model(star))
+    count = sum(p.numel() for p in parts.generator.parameters()) / 1e6
+    said = (
+        "# star-small",
+        f"{parts.vqvae.pixel_side}×{parts.vqvae.pixel_side} pixels",
+        "faces do not meet",
+        f"- generator: {count:.2f} M parameters",
+        f"single faces of {len(tokens)} rendered worlds",
+        "25 of 25 steps",
+        "random weights",
+        "train star ",
+        "--tokens TOKENS",
+        "--batch-size 4",
+        "--learning-rate 0.01",
+        "--seed 0",
+        " sunset ",
+    )
+    assert [words for words in said if words not in card] == []
+    assert card.count("## Training: ") == 1
+
+
 def test_star_resumes_exactly(tmp_path, tokens, vqvae):
     assert_resume_is_exact(lambda: star_recipe(tokens, vqvae, batch_size=2), tmp_path, stop_after=2, steps=4)
 
@@ -518,6 +548,21 @@ def test_faceray_exports_the_extended_model(cubes, star, tokens):
     plain = load_components(find_model(star)).generator.state_dict()
     assert all(torch.equal(value, parts.generator.state_dict()[name]) for name, value in plain.items())
     assert float(parts.generator.blocks[0].faceray_adapter.out_proj.weight.abs().max()) > 1e-4
+
+
+def test_a_stage_adds_its_training_to_what_was_told_before(folder, cubes, star):
+    card, before = card_of(folder, cubes), card_of(folder, star)
+    assert before[before.index("## Training: ") :].strip() in card
+    assert card.count("## Training: ") == 2 and "FaceRay adapters" in card and "faces do not meet" not in card
+    own = card[card.rindex("## Training: ") :]
+    said = (
+        "train star-faceray ",
+        "12 of 12 steps",
+        "--gen_ckpt MODEL",
+        "--lambda_seam 0.2",
+        "--adapter-dim ",
+    )
+    assert [words for words in said if words not in own] == []
 
 
 def test_faceray_resumes_exactly_and_keeps_only_what_learns(tmp_path, star, tokens):

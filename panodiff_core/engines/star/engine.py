@@ -52,12 +52,8 @@ class STAREngine:
         device: torch.device | str | None = None,
     ) -> None:
         self.config, self.form, self.folder = parts.config, parts.form, folder
-        self.generator, self.sampler, self.vqvae, self.text = (
-            parts.generator,
-            parts.sampler,
-            parts.vqvae,
-            text,
-        )
+        self.generator, self.sampler = parts.generator, parts.sampler
+        self.vqvae, self.text = parts.vqvae, text
         # Of its own, half a megabyte: it computes with the generator while the autoencoder waits elsewhere.
         self.quantizer = copy.deepcopy(parts.vqvae.quantize)
         networks = {"generator": self.generator, "quantizer": self.quantizer}

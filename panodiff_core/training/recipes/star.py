@@ -27,6 +27,7 @@ from ...engines.star.vqvae import VQVAE
 from ...runtime.errors import InputError
 from ..card import RunFacts
 from ..pictures import picture_grid
+from ..star_card import Stage, data_facts, star_card
 from ..star_folder import StarParts, check_tokens, read_vqvae, write_star
 from .star_options import add_token_options, star_optimizers, token_options
 
@@ -143,7 +144,25 @@ class STARRecipe:
         """Write a whole model folder, in half precision."""
         tower = TextTower(module.tower.tokenizer, module.text)
         parts = StarParts(self.config, self.vqvae, module.generator, tower=tower, face_texts=FACE_TEXTS)
-        write_star(folder, parts)
+        write_star(folder, parts, star_card(parts, self._stage(run)))
+
+    def _stage(self, run: RunFacts) -> Stage:
+        data, options = data_facts(self.batches())
+        config, tower, plan = self.config, self.tower_config, self.plan
+        options |= {
+            "vqvae": "VQVAE",
+            "depth": config.depth,
+            "width": config.width,
+            "heads": config.heads,
+            "text-width": tower.width,
+            "text-layers": tower.layers,
+            "optimizer": self.optimizer,
+            "reading-weight": plan.reading_weight,
+            "plain": plan.plain,
+            "coarse-until": plan.coarse.until,
+            "coarse-scales": plan.coarse.scales,
+        }
+        return Stage(NAME, "The generator and the text encoder", f"single faces of {data}", options, run)
 
 
 def words_of(tokens: CubeTokens) -> tuple[str, ...]:

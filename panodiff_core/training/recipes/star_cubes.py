@@ -24,7 +24,9 @@ from ...engines.star.scales import Scales
 from ...engines.star.text import load_text_tower
 from ...engines.star.training.cubes import CAPTIONS, FACES, SAMPLER_BLOCKS, CubeTeacher, check_source
 from ...runtime.errors import InputError
+from ..card import RunFacts
 from ..pictures import picture_grid
+from ..star_card import Stage, data_facts
 from ..star_folder import check_tokens
 from .star_options import add_token_options, token_options, whole_numbers
 
@@ -152,6 +154,15 @@ def cube_batches(args: argparse.Namespace, teacher: CubeTeacher) -> Dataset:
         scenes = CubemapScenes(args.data_root, size, skip_bad=args.skip_bad)
         return SceneCubes(scenes, args.batch_size, args.seed, options["dropout"])
     return WorldCubemaps(size, args.batch_size, args.seed, dropout=options["dropout"])
+
+
+def cube_stage(
+    recipe: str, what: str, model: CubeModel, batches: Dataset, options: dict[str, object], run: RunFacts
+) -> Stage:
+    """What the README tells of a run of these recipes; `options` are the recipe's own."""
+    data, asked = data_facts(batches)
+    asked |= {"gen_ckpt": "MODEL", "captions": model.teacher.captions}
+    return Stage(recipe, what, data, {**asked, **options}, run, Path(model.source.where))
 
 
 @torch.no_grad()

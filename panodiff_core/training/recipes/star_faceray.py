@@ -15,8 +15,17 @@ from ...engines.star.config import FaceRayConfig
 from ...engines.star.faceray.losses import PAIRINGS
 from ...engines.star.training.cubes import FaceRayModule, FaceRayTraining, cube_generator
 from ..card import RunFacts
+from ..star_card import Stage, star_card
 from ..star_folder import StarParts, write_star
-from .star_cubes import CubeModel, adapter_config, add_cube_arguments, cube_batches, cube_model, draw_cubes
+from .star_cubes import (
+    CubeModel,
+    adapter_config,
+    add_cube_arguments,
+    cube_batches,
+    cube_model,
+    cube_stage,
+    draw_cubes,
+)
 from .star_options import star_optimizers
 
 log = logging.getLogger(__name__)
@@ -86,7 +95,25 @@ class FaceRayRecipe:
             defaults=self.model.source.config.defaults,
             kind=self.model.kind,
         )
-        write_star(folder, parts)
+        write_star(folder, parts, star_card(parts, self._stage(run)))
+
+    def _stage(self, run: RunFacts) -> Stage:
+        plan, faceray = self.plan, self.faceray
+        options = {
+            "lambda_seam": plan.lambda_seam,
+            "seam_warmup_ratio": plan.seam_warmup_ratio,
+            "pairing": plan.pairing,
+            "adapter-dim": faceray.adapter_dim,
+            "adapter-heads": faceray.heads,
+            "ray-subdim": faceray.ray_subdim,
+            "adapter-input": faceray.adapter_input,
+            "optimizer": self.optimizer,
+        }
+        if plan.unfreeze:
+            options["unfreeze"] = " ".join(plan.unfreeze)
+        if faceray.depth_matched:
+            options["depth-matched"] = ""
+        return cube_stage(NAME, "The FaceRay adapters", self.model, self.data, options, run)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ...engines.star.training.cubes import SamplerModule, cube_generator, cube_sampler
 from ..card import RunFacts
+from ..star_card import star_card
 from ..star_folder import StarParts, write_star
 from .star_cubes import (
     CubeModel,
@@ -19,6 +20,7 @@ from .star_cubes import (
     add_cube_arguments,
     cube_batches,
     cube_model,
+    cube_stage,
     draw_cubes,
     sampler_blocks,
 )
@@ -81,7 +83,9 @@ class SamplerRecipe:
             defaults=self.model.source.config.defaults,
             kind=self.model.kind,
         )
-        write_star(folder, parts)
+        options = {"sampler-blocks": module.sampler.config.sampler_blocks, "optimizer": self.optimizer}
+        stage = cube_stage(NAME, "The masked sampler", self.model, self.data, options, run)
+        write_star(folder, parts, star_card(parts, stage))
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
