@@ -6,6 +6,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..panodiff_core import CubeFaces, Panorama, seam_report
 from ..panodiff_core.geometry import FACES
+from ..panodiff_core.metrics.seams import CUT
 from .pictures import require_cubemap, require_panorama, to_rgb
 from .schema import node_schema
 
@@ -28,7 +29,10 @@ CUBE_NUMBERS = {
 
 
 class ReportSeam(io.ComfyNode):
-    """Panorama -> seam figures, as numbers to compute with and as text on the node."""
+    """Panorama -> seam figures, as numbers to compute with and as text on the node, and whether they pass.
+
+    The verdict is for automation, too: it goes to the queue's history, where scripts read it without a wire.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,23 +46,48 @@ class ReportSeam(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "panorama", tooltip="Equirectangular picture, width = 2 × height. A batch is averaged."
-                )
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=CUT,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="The largest ratio_1 that passes. A seam fails only if its step is also among the largest 5 % of all "
+                    "columns.",
+                ),
             ],
             outputs=[
                 io.String.Output(
                     "report", display_name="report", tooltip="The text that is shown on the node."
                 ),
                 *(io.Float.Output(name, display_name=name, tooltip=tip) for name, tip in NUMBERS.items()),
+                io.Boolean.Output(
+                    "passed",
+                    display_name="passed",
+                    tooltip="Whether no picture of the batch shows a step at the seam.",
+                ),
+                io.Float.Output(
+                    "worst_ratio",
+                    display_name="worst_ratio",
+                    tooltip="ratio_1 of the picture where it is largest.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, panorama) -> io.NodeOutput:
+    def execute(cls, panorama, threshold=CUT) -> io.NodeOutput:
         require_panorama(panorama)
         report = seam_report(Panorama(to_rgb(panorama)))
-        text = report.summary()
+        passed = not bool(report.cuts(threshold).any())
+        text = (
+            f"{report.summary(threshold)}\n{'Passed' if passed else 'Failed'} with threshold {threshold:g}."
+        )
         numbers = [float(getattr(report, name)) for name in NUMBERS]
-        return io.NodeOutput(text, *numbers, ui=ui.PreviewText(text))
+        worst = float(report.per_picture["ratio_1"].max())
+        shown = {"text": (text,), "passed": (passed,)}
+        return io.NodeOutput(text, *numbers, passed, worst, ui=shown)
 
 
 class ReportCubeSeams(io.ComfyNode):

@@ -14,6 +14,7 @@ from ..panodiff_core.io.atomic import atomic_file
 from ..panodiff_core.io.images import to_bytes_image
 from ..panodiff_core.runtime.errors import InputError
 from .camera import CameraView
+from .measures import measure_pictures
 from .pictures import map_pictures, require_panorama, to_rgb
 from .schema import ADVANCED, Camera, node_schema
 
@@ -43,6 +44,9 @@ class ViewPanorama(io.ComfyNode):
                 io.String.Input("mask_strokes", default="", optional=True, dynamic_prompts=False,
                                 extra_dict={**ADVANCED, "hidden": True},
                                 tooltip="What was painted in the viewer, as JSON. Empty: an empty mask."),
+                io.Image.Input("compare_with", optional=True,
+                               tooltip="A second panorama, of any size, that the viewer compares with the first: "
+                               "wipe, blink and difference."),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The captured view, at full resolution."),
@@ -64,9 +68,12 @@ class ViewPanorama(io.ComfyNode):
         width=768,
         height=512,
         mask_strokes="",
+        compare_with=None,
     ) -> io.NodeOutput:
         strokes = parse_strokes(mask_strokes)
         ui = {"panodiff_panorama": _store(panorama)}
+        if compare_with is not None:
+            ui["panodiff_compare"] = _store(compare_with)
         try:
             require_panorama(panorama)
         except InputError as error:
@@ -105,12 +112,12 @@ def _store(panorama: torch.Tensor) -> list[dict]:
         PREFIX, folder_paths.get_temp_directory(), width, height
     )
     shown = []
+    measures = measure_pictures(panorama)
     for index, pixels in enumerate(to_rgb(panorama)):
         file = f"{name}_{counter + index:05}_.png"
         with atomic_file(Path(folder) / file) as stream:
             # Least compression: the file is looked at once, and writing it is what the user waits for.
             to_bytes_image(pixels).save(stream, "PNG", compress_level=1)
-        shown.append(
-            {"filename": file, "subfolder": subfolder, "type": "temp", "width": width, "height": height}
-        )
+        place = {"filename": file, "subfolder": subfolder, "type": "temp", "width": width, "height": height}
+        shown.append({**place, "measures": measures[index]})
     return shown

@@ -23,6 +23,12 @@ const PANELS = {
   PanoDiff_LoadSTAR: text("notes", 56, [400, 300]),
 };
 
+/** The viewer's texts in ComfyUI's language. */
+async function loadTexts() {
+  const language = await import("./viewer/node/language.mjs");
+  await language.loadTexts(app.extensionManager?.setting?.get("Comfy.Locale") ?? document.documentElement.lang);
+}
+
 const panels = new Set(); // of every node that is in a graph now
 
 class Panel {
@@ -41,13 +47,15 @@ class Panel {
     widget.serialize = false; // … nor of the workflow
     node.hideOutputImages = true;
     node.setSize([Math.max(node.size[0], kind.size[0]), Math.max(node.size[1], kind.size[1])]);
-    this.ready = kind.load().then((module) => this.mount(module));
+    this.ready = Promise.all([kind.load(), loadTexts()]).then(([module]) => this.mount(module));
     this.ready.catch((problem) => this.fail(problem));
     panels.add(this);
   }
 
   mount(module) {
-    if (!this.removed) this.content = module.mount(this.host, this.node, api);
+    if (this.removed) return null;
+    this.content = module.mount(this.host, this.node, api);
+    this.content.adjust?.(choices);
     return this.content;
   }
 
@@ -70,6 +78,39 @@ class Panel {
   }
 }
 
+const choices = {}; // of the person, in ComfyUI's settings, for all viewers
+
+/** A setting of the viewers; ComfyUI tells its value at once and whenever it changes. */
+function setting(id, name, choice, more) {
+  const onChange = (value) => {
+    choices[choice] = value;
+    for (const panel of panels) panel.with((content) => content.adjust?.({ [choice]: value }));
+  };
+  return { id: `PanoDiff.Viewer.${id}`, category: ["PanoDiff", "Viewer", id], name, onChange, ...more };
+}
+
+const MODES = {
+  perspective: "Perspective", flat: "Flat", seam: "Seam", zenith: "Zenith", nadir: "Nadir",
+  planet: "Little planet / tunnel", fisheye: "Fisheye 180°", pannini: "Pannini",
+  cubemap_cross: "Cubemap cross", cubemap_3x2: "Cubemap 3 × 2",
+};
+
+const SETTINGS = [
+  setting("InvertDrag", "Dragging moves the view, not the picture", "invertDrag", {
+    type: "boolean", defaultValue: false,
+    tooltip: "Off: the picture follows the hand. On: the view goes where the hand goes.",
+  }),
+  setting("Sensitivity", "Drag sensitivity", "sensitivity", {
+    type: "slider", defaultValue: 1, attrs: { min: 0.25, max: 4, step: 0.05 },
+    tooltip: "How far a drag turns the view. 1: what you hold stays under the hand.",
+  }),
+  setting("DefaultMode", "View mode of new viewers", "defaultMode", {
+    type: "combo", defaultValue: "perspective",
+    options: Object.entries(MODES).map(([value, text]) => ({ value, text })),
+    tooltip: "Changing it changes the viewers that are open, too.",
+  }),
+];
+
 /** Call `after` whenever the node's own callback `name` was called. */
 function follow(node, name, after) {
   const before = node[name];
@@ -87,6 +128,7 @@ function outputKey(node) {
 
 app.registerExtension({
   name: "panodiff.panels",
+  settings: SETTINGS,
 
   nodeCreated(node) {
     const kind = PANELS[node.comfyClass];

@@ -13,6 +13,7 @@ from ..runtime.errors import InputError
 
 DISTANCES = (1, 2, 8, 16)
 MIN_WIDTH = 2 * DISTANCES[-1] + 2
+_ROWS = 16  # measured at a time: what stays in a processor's cache
 
 
 def _ratio(wrap: Tensor, inside: Tensor) -> Tensor:
@@ -29,8 +30,13 @@ def column_steps(pixels: Tensor, distance: int = 1) -> Tensor:
     width = pixels.shape[-1]
     if not 1 <= distance < width:
         raise InputError(f"distance {distance} does not fit into {width} columns.")
-    right = torch.cat([pixels[..., distance:], pixels[..., :distance]], dim=-1)
-    return (right - pixels).abs_().mean(dim=(1, 2))
+    sums = [_step_sums(rows, distance) for rows in pixels.split(_ROWS, dim=-2)]
+    return torch.stack(sums).sum(dim=0) / (pixels.shape[1] * pixels.shape[2])
+
+
+def _step_sums(rows: Tensor, distance: int) -> Tensor:
+    right = torch.cat([rows[..., distance:], rows[..., :distance]], dim=-1)
+    return (right - rows).abs_().sum(dim=(1, 2))
 
 
 def seam_ratio(steps: Tensor, distance: int = 1) -> Tensor:
@@ -68,8 +74,16 @@ def row_profile(pixels: Tensor, window: int = 9) -> Tensor:
     if window < 1 or window % 2 == 0:
         raise InputError(f"the window must be an odd number of rows, got {window}.")
     wrap = (pixels[..., 0] - pixels[..., -1]).abs().mean(dim=1)
-    inside = (pixels[..., 1:] - pixels[..., :-1]).abs_().mean(dim=(1, 3))
+    blocks = pixels.split(_ROWS, dim=-2)
+    inside = torch.cat([(rows[..., 1:] - rows[..., :-1]).abs_().mean(dim=(1, 3)) for rows in blocks], dim=-1)
     return _ratio(_smooth_rows(wrap, window), _smooth_rows(inside, window))
+
+
+def profile_bands(profile: Tensor, count: int) -> Tensor:
+    """[B,H] -> [B,min(H,count)]: the largest value in each of `count` (1 or more) bands of rows, equally high
+    up to a row, so that a short seam does not disappear where the profile is drawn small.
+    """
+    return torch.nn.functional.adaptive_max_pool1d(profile[:, None], min(count, profile.shape[-1]))[:, 0]
 
 
 def _smooth_rows(values: Tensor, window: int) -> Tensor:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 # Where the words of the summary change. A true picture scatters around 1, as one column does against all others: only a
 # seam that stands out among the columns, too, is a cut.
-_CUT, _CUT_RANK, _BLUR = 1.6, 0.95, 0.5
+CUT = 1.6
+"""The `ratio_1` above which a step shows at the seam, unless the caller sets another threshold."""
+_CUT_RANK, _BLUR = 0.95, 0.5
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,19 @@ class SeamReport:
     rows: Tensor | None
     edges: Mapping[str, Tensor]
 
-    def summary(self) -> str:
-        """A few lines of plain text, as shown on a node and by the command line."""
+    def cuts(self, threshold: float = CUT) -> Tensor:
+        """[B] of bool: whether a step shows, that is `ratio_1` is above `threshold` and, for a panorama, the
+        seam's step is among the largest 5 % of all columns' (above 0.95 in `wrap_rank`).
+        """
+        high = self.per_picture["ratio_1"] > threshold
+        ranks = self.per_picture.get("wrap_rank")
+        return high if ranks is None else high & (ranks > _CUT_RANK)
+
+    def summary(self, threshold: float = CUT) -> str:
+        """A few lines of plain text, as shown on a node and by the command line. `threshold` as for `cuts`."""
         ratios = ", ".join(f"{getattr(self, f'ratio_{d}'):.2f} at {d} px" for d in DISTANCES)
         count = len(self.per_picture["ratio_1"])
-        lines = [f"Seam ratio {ratios} (1 is the average inside): {self._verdict()}."]
+        lines = [f"Seam ratio {ratios} (1 is the average inside): {self.verdict(threshold)}."]
         if count > 1:
             lines[0] = f"{count} pictures, mean figures. " + lines[0]
         if self.edges:
@@ -70,13 +80,12 @@ class SeamReport:
             )
         return "\n".join(lines)
 
-    def _verdict(self) -> str:
-        high = self.per_picture["ratio_1"] > _CUT
-        ranks = self.per_picture.get("wrap_rank")
-        cuts = int((high if ranks is None else high & (ranks > _CUT_RANK)).sum())
+    def verdict(self, threshold: float = CUT) -> str:
+        """What the figures mean, in a few words. `threshold` as for `cuts`."""
+        ratios, cuts = self.per_picture["ratio_1"], int(self.cuts(threshold).sum())
         if cuts:
-            return "a step shows at the seam" + (f" of {cuts}" if len(high) > 1 else "")
-        if bool(high.any()):
+            return "a step shows at the seam" + (f" of {cuts}" if len(ratios) > 1 else "")
+        if bool((ratios > threshold).any()):
             return "a busy place, but no cut: other columns step as far"
         if self.ratio_1 < _BLUR:
             return "the seam is smoother than the rest"
@@ -121,7 +130,7 @@ def seam_report(picture: Panorama | CubeFaces | Views | Sequence | Tensor) -> Se
 
 
 def _checked(pixels: Tensor) -> Tensor:
-    if not torch.isfinite(pixels).all():
+    if not torch.isfinite(torch.stack(torch.aminmax(pixels))).all():
         raise NumericalError("the picture contains NaN or infinity; its seam cannot be measured.")
     return pixels.detach().to(torch.float64 if pixels.dtype == torch.float64 else torch.float32)
 

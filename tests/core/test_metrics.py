@@ -13,7 +13,7 @@ from panodiff_core.metrics.cube import cube_edge_ratios
 from panodiff_core.metrics.diversity import low_pass_features, mean_aligned_distance, mean_pairwise_distance
 from panodiff_core.metrics.poles import picture_variance, pole_variance
 from panodiff_core.metrics.ranks import wrap_rank_p_value
-from panodiff_core.metrics.ring import column_steps, row_profile, seam_ratio, wrap_rank
+from panodiff_core.metrics.ring import column_steps, profile_bands, row_profile, seam_ratio, wrap_rank
 from panodiff_core.metrics.seams import seam_report
 from panodiff_core.runtime.errors import InputError, NumericalError
 
@@ -147,6 +147,36 @@ def test_rank_counts_smaller_columns_and_half_of_the_ties():
     for stride in (0, 4, 6):
         with pytest.raises(InputError, match="stride"):
             wrap_rank(steps, stride)
+
+
+@pytest.mark.parametrize("height", [1, 15, 37])
+def test_rows_are_measured_in_blocks_without_a_trace(height):
+    pixels = torch.rand(2, 3, height, 50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    steps = (pixels.roll(-3, -1) - pixels).abs()
+    assert torch.allclose(column_steps(pixels, 3), steps.mean((1, 2)), rtol=1e-12)
+    steps = (pixels.roll(-1, -1) - pixels).abs()
+    ratios = steps[..., -1].mean(1) / steps[..., :-1].mean((1, 3))
+    assert torch.allclose(row_profile(pixels, window=1), ratios, rtol=1e-12)
+    rows = pixels.var(-1, correction=0).mean(1) / picture_variance(pixels)[:, None]
+    assert torch.allclose(torch.stack(pole_variance(pixels)), rows[:, [0, -1]].T, rtol=1e-12)
+
+
+def test_the_threshold_moves_the_words_and_the_verdict_together(rings):
+    report = seam_report(cut(rings[:3]))
+    ratios = report.per_picture["ratio_1"]
+    lowest = ratios.min().item()
+    assert report.cuts().all() and report.verdict() == "a step shows at the seam of 3"
+    assert report.cuts(lowest).tolist() == (ratios > lowest).tolist() and report.cuts(lowest).sum() == 2
+    assert "shows at the seam of 2" in report.summary(lowest)
+    assert not report.cuts(1e6).any() and "no step shows" in report.summary(1e6)
+    assert not seam_report(rings.roll(5, -1)[:1]).cuts(0.0).any()  # its rank is that of any column
+
+
+def test_profile_bands_keep_the_largest_row():
+    profile = torch.tensor([[1.0, 7.0, 2.0, 3.0, math.inf, 0.5, 0.25]])
+    assert profile_bands(profile, 3).tolist() == [[7.0, math.inf, math.inf]]
+    assert torch.equal(profile_bands(profile, 256), profile)
+    assert torch.equal(profile_bands(profile[:, :6], 2), torch.tensor([[7.0, math.inf]]))
 
 
 def test_row_profile_shows_where_the_seam_is():

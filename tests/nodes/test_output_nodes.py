@@ -21,12 +21,41 @@ def test_report_has_numbers_and_text(node_classes, panorama) -> None:
     output = node.execute(panorama=panorama)
     names = [item.id for item in node.GET_SCHEMA().outputs]
     values = dict(zip(names, output.result, strict=True))
-    assert all(isinstance(values[name], float) for name in names[1:])
+    assert values.pop("passed") is True
+    assert all(isinstance(values[name], float) for name in values if name != "report")
     assert 0.7 < values["ratio_1"] < 1.3
     cut = panorama.clone()
     cut[:, :, 32:] *= 0.5
     assert node.execute(panorama=cut).result[names.index("ratio_1")] > 5
-    assert output.ui.as_dict()["text"] == (values["report"],) and "Seam ratio" in values["report"]
+    assert output.ui["text"] == (values["report"],) and "Seam ratio" in values["report"]
+
+
+def test_report_passes_up_to_the_threshold_and_says_so(node_classes, panorama) -> None:
+    node = node_classes["PanoDiff_ReportSeam"]
+    names = [item.id for item in node.GET_SCHEMA().outputs]
+    cut = panorama.clone()
+    cut[:, :, 32:] *= 0.8
+    ratio = node.execute(panorama=cut).result[names.index("ratio_1")]
+    for threshold, passes in ((None, False), (0.999 * ratio, False), (ratio, True), (1.001 * ratio, True)):
+        output = node.execute(panorama=cut, **({} if threshold is None else {"threshold": threshold}))
+        values = dict(zip(names, output.result, strict=True))
+        assert values["passed"] is passes and output.ui["passed"] == (passes,), threshold
+        assert values["worst_ratio"] == values["ratio_1"] == ratio > 1.6
+        assert ("a step shows at the seam" in values["report"]) is not passes
+        assert ("Passed" if passes else "Failed") in values["report"]
+    # One bad picture fails a batch, whatever the mean is.
+    batch = dict(zip(names, node.execute(panorama=torch.cat([panorama] * 9 + [cut])).result, strict=True))
+    assert batch["passed"] is False and batch["worst_ratio"] == pytest.approx(ratio)
+    assert batch["ratio_1"] < batch["worst_ratio"] and "of 1" in batch["report"]
+
+
+def test_a_busy_column_among_busy_columns_passes(node_classes) -> None:
+    stripes = torch.full((1, 100, 200, 3), 0.5)
+    stripes[:, :, ::8] = 0.9  # 25 bright lines; one stands at the seam
+    node = node_classes["PanoDiff_ReportSeam"]
+    names = [item.id for item in node.GET_SCHEMA().outputs]
+    values = dict(zip(names, node.execute(panorama=stripes).result, strict=True))
+    assert values["ratio_1"] > 1.6 and values["passed"] is True and "no cut" in values["report"]
 
 
 def test_cube_report_has_a_figure_for_every_edge(node_classes, panorama) -> None:
@@ -107,12 +136,64 @@ def test_viewer_gets_names_not_pictures(node_classes, comfyui, panorama) -> None
     batch = torch.cat([panorama, 1 - panorama])
     output = node_classes["PanoDiff_ViewPanorama"].execute(panorama=batch)
     shown = output.ui["panodiff_panorama"]
-    assert len(shown) == 2 and len(json.dumps(output.ui)) < 500
+    assert len(shown) == 2 and len(json.dumps(output.ui)) < 2000
     for entry, picture in zip(shown, batch, strict=True):
         assert (entry["width"], entry["height"], entry["type"]) == (64, 32, "temp")
         with Image.open(saved_file(comfyui, entry)) as image:
             pixel = torch.tensor(image.getpixel((5, 7))) / 255
         assert torch.allclose(pixel, picture[7, 5], atol=0.003)
+
+
+def test_viewer_gets_the_figures_of_the_seam_report(node_classes, panorama) -> None:
+    from panodiff_core import seam_report
+
+    cut = panorama.clone()
+    cut[:, 5:12, 32:] *= 0.5
+    batch = torch.cat([panorama, cut])
+    report = node_classes["PanoDiff_ReportSeam"]
+    names = [item.id for item in report.GET_SCHEMA().outputs][1:8]
+    for entry, picture in zip(
+        node_classes["PanoDiff_ViewPanorama"].execute(panorama=batch).ui["panodiff_panorama"],
+        batch.split(1),
+        strict=True,
+    ):
+        measures = entry["measures"]
+        assert [measures.pop(name) for name in names] == list(report.execute(panorama=picture).result[1:8])
+        assert measures.pop("verdict") in report.execute(panorama=picture).result[0]
+        rows = seam_report(picture.movedim(-1, 1)).rows[0].tolist()
+        assert measures.pop("rows") == pytest.approx(rows, rel=1e-3) and not measures
+
+
+def test_row_profiles_stay_small(node_classes) -> None:
+    from custom_nodes_PanoDiff_x_1.nodes.measures import measure_pictures
+
+    noise = torch.rand(1, 600, 1200, 3, generator=torch.Generator().manual_seed(0))
+    (measures,) = measure_pictures(noise)
+    assert len(measures["rows"]) == 256 and len(json.dumps(measures)) < 2500
+    many = measure_pictures(noise[:, :100, :200].expand(64, -1, -1, -1))
+    assert [len(one["rows"]) for one in many] == [64] * 64
+
+
+def test_what_cannot_be_measured_is_said_and_still_shown(node_classes) -> None:
+    for height, width, problem in ((20, 30, "this picture is 30 x 20"), (8, 16, "at least 34 columns")):
+        picture = torch.zeros(1, height, width, 3)
+        (entry,) = node_classes["PanoDiff_ViewPanorama"].execute(panorama=picture).ui["panodiff_panorama"]
+        assert set(entry["measures"]) == {"problem"} and problem in entry["measures"]["problem"]
+
+
+def test_viewer_gets_what_to_compare_with_beside_the_panorama(node_classes, comfyui, panorama) -> None:
+    node = node_classes["PanoDiff_ViewPanorama"]
+    assert node.GET_SCHEMA().inputs[-1].id == "compare_with" and node.GET_SCHEMA().inputs[-1].optional
+    assert "panodiff_compare" not in node.execute(panorama=panorama).ui
+    output = node.execute(panorama=panorama, compare_with=torch.full((2, 20, 30, 3), 0.2))
+    shown, others = output.ui["panodiff_panorama"], output.ui["panodiff_compare"]
+    assert len(output.result) == 3 and len({entry["filename"] for entry in [*shown, *others]}) == 3
+    for entry in others:
+        assert (entry["width"], entry["height"], entry["type"]) == (30, 20, "temp")
+        with Image.open(saved_file(comfyui, entry)) as image:
+            assert image.getpixel((5, 7)) == (51, 51, 51)
+    with Image.open(saved_file(comfyui, shown[0])) as image:  # not written over
+        assert torch.allclose(torch.tensor(image.getpixel((5, 7))) / 255, panorama[0, 7, 5], atol=0.003)
 
 
 def test_viewer_takes_other_proportions_and_stops_only_what_follows(node_classes) -> None:

@@ -5,6 +5,10 @@ import { isCameraView, pictureLength, pictureSize, roundedPose } from "../../web
 import { createLens } from "../../web/viewer/geometry/lens.mjs";
 import { MODE_NAMES } from "../../web/viewer/geometry/modes.mjs";
 import { readValue, writeValues } from "../../web/viewer/node/values.mjs";
+import { EN } from "../../web/viewer/texts/en.mjs";
+import { useTexts } from "../../web/viewer/texts/text.mjs";
+
+useTexts(EN);
 
 test("pictures are multiples of 8 in the window's proportions, nearly always within half a pixel", () => {
   let [furthest, total, close] = [0, 0, 0];

@@ -6,6 +6,10 @@ import { ringAround } from "../../web/viewer/mask/brush.mjs";
 import { MaskLayer } from "../../web/viewer/mask/layer.mjs";
 import { MaskRaster } from "../../web/viewer/mask/raster.mjs";
 import { StrokeHistory, formatStrokes, parseStrokes } from "../../web/viewer/mask/strokes.mjs";
+import { EN } from "../../web/viewer/texts/en.mjs";
+import { useTexts } from "../../web/viewer/texts/text.mjs";
+
+useTexts(EN);
 
 const { height, step, cases } = JSON.parse(readFileSync(new URL("mask_vectors.json", import.meta.url)));
 

@@ -17,6 +17,7 @@ import { coverage } from "./geometry/projection.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
 import { loadPicture, warningsAbout } from "./picture/source.mjs";
 import { saveView } from "./picture/view_picture.mjs";
+import { text } from "./texts/text.mjs";
 
 const MAX_PIXEL_RATIO = 2; // finer than this costs time and shows nothing
 
@@ -26,7 +27,7 @@ export class PanoramaView {
    * @param {{label?: string, emptyText?: string, wheelNeedsFocus?: boolean}} options
    *     `wheelNeedsFocus`: the wheel belongs to the page (a ComfyUI canvas) until the viewer was clicked
    */
-  constructor(root, { label = "360° panorama viewer", emptyText = "", wheelNeedsFocus = false } = {}) {
+  constructor(root, { label = text("viewer"), emptyText = "", wheelNeedsFocus = false } = {}) {
     Object.assign(this, { root, emptyText, wheelNeedsFocus });
     root.panoramaView = this; // for scripts that drive the page
     this.onPage = () => {}; // set by whoever shows a batch: step forward (1) or back (-1)
@@ -42,8 +43,9 @@ export class PanoramaView {
     this.mask = null; // a MaskLayer over the picture
     this.painting = false; // a brush has the left button
     this.drawn = () => {}; // called after each drawing
+    this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.buildElement(label);
-    this.addTool("save", "Save this view as a picture", "s", () => saveView(this));
+    this.addTool("save", text("save"), "s", () => saveView(this));
     this.setLength("1024");
     this.listenToPage();
     this.startRenderer();
@@ -83,6 +85,7 @@ export class PanoramaView {
       setMode: (mode) => this.setMode(mode),
       tool: (key) => this.tools.get(key),
       painting: () => this.painting,
+      lonLatAt: (x, y) => this.lonLatAt(x, y),
       turnBetween: (before, after) => dragTurn(this.mode, this.camera.pose, ...this.surfaceSize, before, after),
       wheelIsOurs: (event) => this.wheelIsOurs(event),
     });
@@ -140,7 +143,7 @@ export class PanoramaView {
    * @returns {Promise<boolean>} false when overtaken or disposed meanwhile. Throws what loading throws.
    */
   async show(source, texts = {}) {
-    if (!this.renderer) throw new Error("This browser offers no WebGL2, which the 360° view needs.");
+    if (!this.renderer) throw new Error(text("noWebgl"));
     this.loading?.abort();
     const loading = new AbortController();
     this.loading = loading;
@@ -258,8 +261,7 @@ export class PanoramaView {
     if (!this.renderer || this.disposed) return;
     const mask = this.mask?.texture(this.renderer);
     for (const { lens, mode, opacity } of this.modes.layers()) {
-      const display = displayIn(mode, this.display);
-      this.renderer.draw(this.picture, lens, display, this.context, { opacity, mask });
+      this.paint(lens, displayIn(mode, this.display), this.context, { opacity, mask });
     }
     this.overlay.showPose(this.pose, this.mode, this.modes.magnification);
     this.drawn();
@@ -267,7 +269,7 @@ export class PanoramaView {
 
   contextLost() {
     this.picture = null; // its texture went with the context
-    this.overlay.showNotices(["The graphics card was taken away; waiting to get it back…"]);
+    this.overlay.showNotices([text("contextLost")]);
   }
 
   contextRestored() {

@@ -3,7 +3,17 @@
  * page's own <img>, which is also what is seen where scripts or WebGL2 are missing.
  */
 
+import { Comparison } from "./compare/comparison.mjs";
+import { addHistogram } from "./compare/histogram.mjs";
+import { MeasuresTool } from "./panel/measures.mjs";
+import { DE } from "./texts/de.mjs";
+import { EN } from "./texts/en.mjs";
+import { Gyroscope } from "./motion/gyroscope.mjs";
 import { PanoramaView } from "./panorama_view.mjs";
+import { languageOf, text, useTexts } from "./texts/text.mjs";
+
+/** A page from a file cannot fetch a table, so it holds all of them. */
+const TEXTS = { en: EN, de: DE };
 
 function embeddedFile(image) {
   const [head, data] = image.src.split(",", 2);
@@ -15,15 +25,24 @@ async function start() {
   const image = document.getElementById("picture");
   const file = embeddedFile(image);
   // Browsers refuse to save long data addresses; an address of the bytes in memory works everywhere.
-  document.getElementById("download").href = URL.createObjectURL(file);
+  const download = document.getElementById("download");
+  download.href = URL.createObjectURL(file);
+  download.textContent = text("download");
   const view = new PanoramaView(document.getElementById("viewer"), { label: document.title });
+  new MeasuresTool(view);
+  // A script may give view.compare(source) a second picture.
+  addHistogram(view, new Comparison(view));
+  view.gyroscope = new Gyroscope(view);
   await view.show(file);
   // Keys work at once; the ring appears with the first key, not before.
   view.root.focus({ preventScroll: true, focusVisible: false });
 }
 
+const language = languageOf(navigator.language);
+useTexts(TEXTS[language]);
+document.documentElement.lang = language;
 document.documentElement.classList.remove("no-script");
 start().catch((problem) => {
-  document.getElementById("problem").textContent = `${problem.message} Here is the flat picture instead.`;
+  document.getElementById("problem").textContent = text("flatInstead", { problem: problem.message });
   document.documentElement.classList.add("no-script");
 });

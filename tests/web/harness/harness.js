@@ -66,6 +66,7 @@ class FakeNode {
 
 window.harness = {
   nodes: {},
+  app,
   extension,
 
   place(comfyClass) {

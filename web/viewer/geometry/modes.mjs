@@ -33,44 +33,44 @@ const fitPlanet = (width, height) => stereographicFovDeg((2 / PLANET_SHARE) * Ma
 
 export const MODES = Object.freeze({
   perspective: {
-    label: "Perspective", projection: "rectilinear", place: "around",
+    projection: "rectilinear", place: "around",
     limits: perspectiveLimits, home: () => 90,
   },
   flat: {
-    label: "Flat", projection: "equirectangular", place: "flat",
+    projection: "equirectangular", place: "flat",
     limits: (width, height) => [10, fitFlat(width, height)], home: fitFlat,
   },
   seam: {
-    label: "Seam", projection: "equirectangular", place: "seam", yawDeg: 180,
+    projection: "equirectangular", place: "seam", yawDeg: 180,
     limits: (width, height) => [5, fitFlat(width, height)], home: () => 120,
   },
   zenith: {
-    label: "Zenith", projection: "rectilinear", place: "zenith", pitchDeg: 90,
+    projection: "rectilinear", place: "zenith", pitchDeg: 90,
     limits: perspectiveLimits, home: () => 100,
   },
   nadir: {
-    label: "Nadir", projection: "rectilinear", place: "nadir", pitchDeg: -90,
+    projection: "rectilinear", place: "nadir", pitchDeg: -90,
     limits: perspectiveLimits, home: () => 100,
   },
   planet: {
-    label: "Little planet / tunnel", projection: "stereographic", place: "planet", homePitchDeg: -90,
+    projection: "stereographic", place: "planet", homePitchDeg: -90,
     limits: () => [40, 330], home: fitPlanet,
   },
   fisheye: {
-    label: "Fisheye 180°", projection: "fisheye", place: "around",
+    projection: "fisheye", place: "around",
     limits: (width, height) => [30, fitFisheye(width, height)], home: fitFisheye,
   },
   pannini: {
-    label: "Pannini", projection: "pannini", place: "around",
+    projection: "pannini", place: "around",
     limits: panniniLimits, home: () => 150,
   },
   cubemap_cross: {
-    label: "Cubemap cross", projection: "cubemap_cross", place: "cubemap",
+    projection: "cubemap_cross", place: "cubemap",
     limits: (width, height) => [60, layoutFovDeg("cubemap_cross", width, height)],
     home: (width, height) => layoutFovDeg("cubemap_cross", width, height),
   },
   cubemap_3x2: {
-    label: "Cubemap 3 × 2", projection: "cubemap_3x2", place: "cubemap",
+    projection: "cubemap_3x2", place: "cubemap",
     limits: (width, height) => [60, layoutFovDeg("cubemap_3x2", width, height)],
     home: (width, height) => layoutFovDeg("cubemap_3x2", width, height),
   },

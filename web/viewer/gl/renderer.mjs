@@ -7,8 +7,10 @@
  */
 
 import { coverage } from "../geometry/projection.mjs";
+import { setHeat } from "./heat.mjs";
 import { VERTEX_SHADER, fragmentShader, variantOf } from "./shader.mjs";
-import { UNIFORMS, setDisplay, setLens, setMask, setPicture } from "./uniforms.mjs";
+import { text } from "../texts/text.mjs";
+import { UNIFORMS, setDifference, setDisplay, setLens, setMask, setPicture } from "./uniforms.mjs";
 
 const MAX_ANISOTROPY = 8;
 
@@ -59,7 +61,7 @@ function buildProgram(gl, variant) {
   gl.linkProgram(program);
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
     const logs = shaders.map((shader) => gl.getShaderInfoLog(shader)).join("\n");
-    throw new Error(`The viewer's shader does not build here: ${gl.getProgramInfoLog(program)}\n${logs}`);
+    throw new Error(text("shaderFails", { log: `${gl.getProgramInfoLog(program)}\n${logs}` }));
   }
   for (const shader of shaders) gl.deleteShader(shader);
   const locations = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
@@ -82,7 +84,7 @@ class Renderer {
     this.gl = this.canvas.getContext("webgl2", {
       alpha: false, antialias: false, depth: false, stencil: false, powerPreference: "high-performance",
     });
-    if (!this.gl) throw new Error("This browser offers no WebGL2, which the 360° view needs.");
+    if (!this.gl) throw new Error(text("noWebgl"));
     this.onLost = (event) => {
       event.preventDefault(); // asks the browser to restore it
       this.textures.clear();
@@ -101,6 +103,7 @@ class Renderer {
     const { gl } = this;
     this.programs = new Map(); // by variant of the shader
     this.vertices = gl.createVertexArray();
+    gl.enable(gl.SCISSOR_TEST);
     this.maxTextureSize = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     this.anisotropic = gl.getExtension("EXT_texture_filter_anisotropic");
     const most = this.anisotropic ? gl.getParameter(this.anisotropic.MAX_TEXTURE_MAX_ANISOTROPY_EXT) : 1;
@@ -123,6 +126,7 @@ class Renderer {
       texture: gl.createTexture(),
       full: placement.full,
       wraps: placement.wraps,
+      size: [source.width, source.height],
       anisotropy: this.anisotropy,
       sphere: placement.full ? [source.width, source.height] : placement.sphere.map((size) => size * scale),
       bytes: Math.round((source.width * source.height * 4 * 4) / 3), // RGBA and its mipmaps
@@ -163,6 +167,18 @@ class Renderer {
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, top, width, bottom - top, gl.RED, gl.UNSIGNED_BYTE, rows);
   }
 
+  /** Keep the last drawing, of a window of this size, in `handle` or a new one; for `draw` and `deleteTexture`. */
+  keepDrawing(width, height, handle) {
+    const { gl } = this;
+    const kept = this.textures.has(handle) ? handle : { texture: gl.createTexture() };
+    kept.bytes = 4 * width * height;
+    gl.bindTexture(gl.TEXTURE_2D, kept.texture);
+    gl.copyTexImage2D(gl.TEXTURE_2D, 0, gl.RGB, 0, 0, width, height, 0);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    this.textures.add(kept);
+    return kept;
+  }
+
   deleteTexture(handle) {
     if (!handle || !this.textures.delete(handle)) return;
     this.gl.deleteTexture(handle.texture);
@@ -170,27 +186,40 @@ class Renderer {
 
   /**
    * Draw what `lens` shows of `picture` (a handle or null) and copy it to `target`, a 2D canvas context.
-   * With an `opacity` below 1 it lies over what is there; a `mask` tints what is painted.
+   * With an `opacity` below 1 it lies over what is there; a `mask` tints what is painted; `span` draws the
+   * columns [left, right) only; a `difference` of two drawings, {drawings, scale}, stands in for the picture.
    */
-  draw(picture, lens, display, target, { opacity = 1, mask = null } = {}) {
+  draw(picture, lens, display, target, { opacity = 1, mask = null, difference = null, span = null } = {}) {
     if (this.lost) return false;
-    const { gl } = this;
     const { width, height } = target.canvas;
+    const [left, right] = span ?? [0, width];
     this.growTo(width, height);
-    const { program, locations } = this.programFor(variantOf(picture, lens, display, mask));
+    this.shade(picture, lens, display, { mask, difference }, { x: 0, y: 0, width, height }, [left, right]);
+    // Drawn to be kept.
+    if (opacity === 0) return true;
+    target.globalAlpha = opacity;
+    // GL counts rows from below: the drawn part is at the bottom of the shared canvas.
+    const part = [right - left, height];
+    target.drawImage(this.canvas, left, this.canvas.height - height, ...part, left, 0, ...part);
+    target.globalAlpha = 1;
+    return true;
+  }
+
+  /** Draw into a part of the framebuffer that is bound, and of that only the columns [left, right). */
+  shade(picture, lens, display, { mask = null, difference = null }, { x, y, width, height }, [left, right] = [0, width]) {
+    const { gl } = this;
+    const { program, locations } = this.programFor(variantOf(picture, lens, display, mask, difference));
     gl.useProgram(program);
     setLens(gl, locations, lens, width, height);
     setPicture(gl, locations, picture);
     setDisplay(gl, locations, display);
     if (mask) setMask(gl, locations, mask);
-    gl.viewport(0, 0, width, height);
+    if (picture && display.heat) setHeat(gl, locations, picture, lens);
+    if (difference) setDifference(gl, locations, difference);
+    gl.viewport(x, y, width, height);
+    gl.scissor(x + left, y, right - left, height);
     gl.bindVertexArray(this.vertices);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-    target.globalAlpha = opacity;
-    // GL counts rows from below: the drawn part is at the bottom of the shared canvas.
-    target.drawImage(this.canvas, 0, this.canvas.height - height, width, height, 0, 0, width, height);
-    target.globalAlpha = 1;
-    return true;
   }
 
   programFor(variant) {

@@ -11,7 +11,7 @@ import { RAYS } from "./shader_rays.mjs";
 
 const CHOICES = {
   PROJECTION: ["BENT", "FISHEYE", "EQUIRECTANGULAR", "CUBEMAP_CROSS", "CUBEMAP_3X2"],
-  READING: ["NONE", "POINTS", "AREAS"],
+  READING: ["NONE", "POINTS", "AREAS", "DIFFERENCE"],
 };
 
 export const VERTEX_SHADER = `#version 300 es
@@ -47,7 +47,7 @@ void main() {
  * What a drawing needs of the shader, as a list of definitions; equal lists are the same variant.
  * Points are read where no window pixel is wider than a texel; in every mode the widest is in the middle.
  */
-export function variantOf(picture, lens, display, mask = null) {
+export function variantOf(picture, lens, display, mask = null, difference = null) {
   const widest = (2 * lens.reach) / lens.width;
   const coarse = picture && display.smooth && widest * picture.sphere[1] > Math.PI;
   const flags = [
@@ -57,11 +57,12 @@ export function variantOf(picture, lens, display, mask = null) {
     ["CHECKER", display.checker],
     ["CONTRAST", display.contrast],
     ["SEAM_LINE", display.seamLine],
+    ["HEAT", picture && display.heat],
     ["MASK", mask],
   ];
   return [
     `PROJECTION ${lens.kind}`,
-    `READING ${picture ? (coarse ? 2 : 1) : 0}`,
+    `READING ${difference ? 3 : picture ? (coarse ? 2 : 1) : 0}`,
     ...flags.filter(([, on]) => on).map(([name]) => `${name} 1`),
   ];
 }

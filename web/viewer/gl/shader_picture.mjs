@@ -1,5 +1,8 @@
 /** The part of the shader that reads the picture and shows its values. */
 
+import { ERROR_COLOURS } from "./error_colours.mjs";
+import { HEAT } from "./heat.mjs";
+
 export const PICTURE = `
 uniform sampler2D u_picture;
 uniform bool u_wraps;        // of a part of the sphere: the column after the last is the first
@@ -119,9 +122,28 @@ vec3 emptySphere(Sight sight) {
   return base + vec3(0.05, 0.06, 0.075) * grid + vec3(0.06, 0.09, 0.13) * horizon;
 }
 
+${HEAT}
+#if READING == DIFFERENCE
+// Instead of pictures: two drawings of this window.
+uniform sampler2D u_other;
+uniform float u_scale;
+
+const vec3 COLOURS[] = vec3[](${ERROR_COLOURS.map((color) => `vec3(${color})`)});
+
+vec3 difference() {
+  ivec2 here = ivec2(gl_FragCoord.xy);
+  vec3 apart = abs(texelFetch(u_picture, here, 0).rgb - texelFetch(u_other, here, 0).rgb);
+  float warmth = min(u_scale * max(apart.r, max(apart.g, apart.b)), 1.0) * float(COLOURS.length() - 1);
+  int below = min(int(warmth), COLOURS.length() - 2);
+  return mix(COLOURS[below], COLOURS[below + 1], warmth - float(below)) / 255.0;
+}
+#endif
+
 vec3 seen(Sight sight) {
 #if READING == NONE
   return emptySphere(sight);
+#elif READING == DIFFERENCE
+  return difference();
 #else
   ivec2 size = textureSize(u_picture, 0);
   vec2 border = 0.5 * (u_sphere - vec2(size));
@@ -133,6 +155,9 @@ vec3 seen(Sight sight) {
   vec4 value = averaged(uv, sight);
 #endif
   vec3 shown = displayed(value.rgb + ground() * (1.0 - value.a), uv);
+#ifdef HEAT
+  shown = heated(shown, uv, sight.lat);
+#endif
 #ifdef PARTIAL
   bool outside = any(lessThan(position, vec2(0.0))) || any(greaterThan(position, vec2(size)));
   if (outside) shown = emptySphere(sight);

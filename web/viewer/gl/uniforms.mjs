@@ -3,7 +3,7 @@
 export const UNIFORMS = Object.freeze([
   "u_window", "u_reach", "u_centre", "u_turn", "u_bend", "u_rotation",
   "u_picture", "u_wraps", "u_sphere",
-  "u_anisotropy", "u_exposure", "u_gamma", "u_mask",
+  "u_anisotropy", "u_exposure", "u_gamma", "u_mask", "u_level", "u_average", "u_other", "u_scale",
 ]);
 
 export function setLens(gl, at, lens, width, height) {
@@ -35,4 +35,14 @@ export function setMask(gl, at, mask) {
   gl.bindTexture(gl.TEXTURE_2D, mask.texture);
   gl.uniform1i(at.u_mask, 1);
   gl.activeTexture(gl.TEXTURE0);
+}
+
+/** Of two drawings kept by the renderer, in place of a picture. */
+export function setDifference(gl, at, { drawings: [one, other], scale }) {
+  gl.activeTexture(gl.TEXTURE2);
+  gl.bindTexture(gl.TEXTURE_2D, other.texture);
+  gl.activeTexture(gl.TEXTURE0);
+  gl.bindTexture(gl.TEXTURE_2D, one.texture);
+  gl.uniform1i(at.u_other, 2);
+  gl.uniform1f(at.u_scale, scale);
 }

@@ -2,33 +2,35 @@
 
 import { RADIUS_RANGE_DEG } from "./brush.mjs";
 import { element, sliderRow } from "../panel/elements.mjs";
+import { text } from "../texts/text.mjs";
 
 // The radius doubles every few steps: small brushes need finer ones.
 const SLIDERS = {
   radiusDeg: {
-    label: "Radius", range: RADIUS_RANGE_DEG.map(Math.log2), step: 0.125,
-    toSlider: Math.log2, fromSlider: (value) => 2 ** value, text: (value) => `${value.toFixed(1)}°`,
+    range: RADIUS_RANGE_DEG.map(Math.log2), step: 0.125,
+    toSlider: Math.log2, fromSlider: (value) => 2 ** value, shown: (value) => `${value.toFixed(1)}°`,
   },
   softness: {
-    label: "Softness", range: [0, 1], step: 0.05,
-    toSlider: Number, fromSlider: Number, text: (value) => `${Math.round(100 * value)} %`,
+    range: [0, 1], step: 0.05,
+    toSlider: Number, fromSlider: Number, shown: (value) => `${Math.round(100 * value)} %`,
   },
 };
 
 export class BrushBar {
   /** @param {{set: (changes: object) => void, step: (back: boolean) => void, clear: () => void}} actions */
   constructor(actions) {
-    this.eraser = this.button("Eraser", "e", () => actions.set({ erases: !this.erases }));
+    this.eraser = this.button(text("eraser"), "e", () => actions.set({ erases: !this.erases }));
     this.sliders = Object.entries(SLIDERS).map(([name, settings]) => {
-      const made = sliderRow(settings, (value) => actions.set({ [name]: settings.fromSlider(value) }));
+      const change = (value) => actions.set({ [name]: settings.fromSlider(value) });
+      const made = sliderRow({ ...settings, label: text(name) }, change);
       return { name, ...made };
     });
     this.element = element(
-      "div", "pd360-brush-bar", { role: "group", "aria-label": "Brush", hidden: "" },
+      "div", "pd360-brush-bar", { role: "group", "aria-label": text("brush"), hidden: "" },
       this.eraser, ...this.sliders.map(({ row }) => row),
-      this.button("Undo", "z", () => actions.step(true)),
-      this.button("Redo", "Shift+Z", () => actions.step(false)),
-      this.button("Clear", null, () => actions.clear()),
+      this.button(text("undo"), "z", () => actions.step(true)),
+      this.button(text("redo"), "Shift+Z", () => actions.step(false)),
+      this.button(text("clear"), null, () => actions.clear()),
     );
   }
 
@@ -45,8 +47,8 @@ export class BrushBar {
     this.erases = settings.erases;
     this.eraser.setAttribute("aria-pressed", String(settings.erases));
     for (const { name, show } of this.sliders) {
-      const { toSlider, text } = SLIDERS[name];
-      show(toSlider(settings[name]), text(settings[name]));
+      const { toSlider, shown } = SLIDERS[name];
+      show(toSlider(settings[name]), shown(settings[name]));
     }
   }
 }

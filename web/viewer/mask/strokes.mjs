@@ -5,6 +5,8 @@
  *   {"version": 1, "strokes": [{"mode": "paint", "radius_deg": 4, "softness": 0.3, "points": [[12.5, -3], …]}]}
  */
 
+import { text } from "../texts/text.mjs";
+
 const VERSION = 1;
 
 const isPoint = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
@@ -15,18 +17,18 @@ function isStroke(entry) {
     points.every?.(isPoint);
 }
 
-/** The strokes of a text. Throws an Error where it is none; what is wrong in detail, a run says. */
-export function parseStrokes(text) {
-  if (!text?.trim()) return [];
+/** The strokes that a text keeps. Throws an Error where it is none; what is wrong in detail, a run says. */
+export function parseStrokes(kept) {
+  if (!kept?.trim()) return [];
   let data = null;
   try {
-    data = JSON.parse(text);
+    data = JSON.parse(kept);
   } catch {
     // Said below, as for all other texts that are no strokes.
   }
   const { version, strokes } = data ?? {};
   if (version !== VERSION || !Array.isArray(strokes) || !strokes.every(isStroke)) {
-    throw new Error("mask_strokes cannot be read, so no mask is shown. Painting starts a new one.");
+    throw new Error(text("badStrokes"));
   }
   return strokes;
 }

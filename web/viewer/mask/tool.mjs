@@ -4,9 +4,9 @@ import { Brush } from "./brush.mjs";
 import { BrushBar } from "./bar.mjs";
 import { MaskLayer } from "./layer.mjs";
 import { formatStrokes, parseStrokes } from "./strokes.mjs";
+import { text } from "../texts/text.mjs";
 
 const RADIUS_STEP = 1.25;
-const HINT = "Brush on. P paints in the middle, E erases, brackets change the radius, Z takes back.";
 
 export class MaskTool {
   /**
@@ -14,7 +14,7 @@ export class MaskTool {
    * @param {{read: () => string, write: (text: string) => void}} store where the strokes are kept
    */
   constructor(view, store) {
-    Object.assign(this, { view, store, text: "" });
+    Object.assign(this, { view, store, kept: "" });
     this.layer = new MaskLayer();
     this.brush = new Brush(view, {
       growing: (stroke, first) => this.refresh(this.layer.show(stroke, first)),
@@ -25,7 +25,7 @@ export class MaskTool {
     };
     this.bar = new BrushBar(actions);
     view.overlay.foot.lastChild.before(this.bar.element);
-    this.button = view.addTool("brush", "Paint a mask", "b", () => this.toggle());
+    this.button = view.addTool("brush", text("paint"), "b", () => this.toggle());
     this.button.setAttribute("aria-pressed", "false");
     this.keys = {
       e: () => this.set({ erases: !this.brush.settings.erases }),
@@ -41,11 +41,11 @@ export class MaskTool {
 
   /** Take over what is kept, unless it is what was painted here. */
   sync() {
-    const text = this.store.read() ?? "";
-    if (text === this.text) return;
-    this.text = text;
+    const kept = this.store.read() ?? "";
+    if (kept === this.kept) return;
+    this.kept = kept;
     try {
-      this.layer.load(parseStrokes(text));
+      this.layer.load(parseStrokes(kept));
     } catch (problem) {
       this.layer.load([]);
       this.view.overlay.say(problem.message);
@@ -64,7 +64,7 @@ export class MaskTool {
     view.root.classList.toggle("pd360-painting", on);
     this.button.setAttribute("aria-pressed", String(on));
     bar.show(on, brush.settings);
-    view.overlay.announce(on ? HINT : "Brush off");
+    view.overlay.announce(text(on ? "brushOn" : "brushOff"));
   }
 
   set(changes) {
@@ -72,13 +72,14 @@ export class MaskTool {
     brush.set(changes);
     bar.show(brush.on, brush.settings);
     const { erases, radiusDeg, softness } = brush.settings;
-    const size = `radius ${radiusDeg.toFixed(1)} degrees, softness ${Math.round(100 * softness)} percent`;
-    view.overlay.announce(`${erases ? "Eraser" : "Brush"}, ${size}`);
+    const tool = text(erases ? "eraser" : "brush");
+    const values = { tool, radius: radiusDeg.toFixed(1), softness: Math.round(100 * softness) };
+    view.overlay.announce(text("brushIs", values));
   }
 
   step(back) {
     if (this.layer.step(back)) this.keep();
-    else this.view.overlay.say(back ? "There is nothing to take back." : "There is nothing to repeat.");
+    else this.view.overlay.say(text(back ? "nothingToUndo" : "nothingToRedo"));
   }
 
   /** Also of a text that cannot be read. */
@@ -87,10 +88,10 @@ export class MaskTool {
   }
 
   keep() {
-    this.text = formatStrokes(this.layer.strokes);
-    this.store.write(this.text);
+    this.kept = formatStrokes(this.layer.strokes);
+    this.store.write(this.kept);
     const count = this.layer.strokes.length;
-    this.view.overlay.announce(`${count} ${count === 1 ? "stroke" : "strokes"}`);
+    this.view.overlay.announce(text(count === 1 ? "oneStroke" : "strokes", { count }));
     this.refresh();
   }
 

@@ -3,12 +3,15 @@
  */
 
 import { modeOfKey } from "../geometry/modes.mjs";
-import { clamp } from "../geometry/projection.mjs";
+import { clamp, degrees } from "../geometry/projection.mjs";
 
 const WHEEL_PIXELS = { 0: 1, 1: 16, 2: 400 }; // by WheelEvent.deltaMode: pixels, lines, pages
 const ZOOM_PER_WHEEL_PIXEL = 0.0012;
 const KEY_TURN_SHARE = 1 / 10; // of the field of view, per key press …
 const MAX_KEY_TURN_DEG = 15; // … where that is not a leap
+const TAP_MS = 300; // a finger that stays longer holds the picture …
+const TAP_PIXELS = 16; // … and one that moves further drags it
+const DOUBLE_TAP_MS = 400;
 const REST_SECONDS = 0.09; // a hand that stood still this long before letting go does not throw
 
 export const ZOOM_STEP = 0.8;
@@ -21,12 +24,16 @@ export class Controls {
    * @param {{moved: () => void, reset: () => void, fullscreen: () => void, setMode: (mode: string) => void,
    *     tool: (key: string) => ((event: KeyboardEvent) => void)|undefined, painting: () => boolean,
    *     turnBetween: (before: number[], after: number[]) => number[],
+   *     lonLatAt: (x: number, y: number) => number[]|null,
    *     wheelIsOurs: (event: WheelEvent) => boolean}} host
-   *     `turnBetween`: change of yaw and pitch, in degrees, for a hand that moves between two positions
+   *     `turnBetween`: change of yaw and pitch, in degrees, for a hand that moves between two positions;
+   *     `lonLatAt`: what is seen at a position, in radians
    */
   constructor(surface, root, camera, host) {
     Object.assign(this, { surface, root, camera, host });
     this.pointers = new Map();
+    this.turnFactor = 1; // of what a drag turns; below 0 the view moves with the hand, not the picture
+    this.pressed = this.tapped = null; // where and when a pointer went down, and the last tap was
     this.throwSpeed = { yaw: 0, pitch: 0, time: 0 };
     this.listeners = new AbortController();
     const on = (target, type, handler, options = {}) =>
@@ -52,7 +59,9 @@ export class Controls {
     if (event.button !== (this.host.painting() ? 2 : 0)) return;
     this.root.focus({ preventScroll: true, focusVisible: false }); // the ring is for keys
     this.surface.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, { ...this.position(event), time: event.timeStamp });
+    const here = { ...this.position(event), time: event.timeStamp };
+    this.pressed = this.pointers.size === 0 ? here : null;
+    this.pointers.set(event.pointerId, here);
     this.throwSpeed = { yaw: 0, pitch: 0, time: event.timeStamp };
     this.camera.drag(0, 0); // stops inertia
     this.root.classList.add("pd360-dragging");
@@ -84,7 +93,9 @@ export class Controls {
 
   /** The picture follows the hand: dragging right turns left. */
   drag(before, after, time) {
-    const [yaw, pitch] = this.host.turnBetween([before.x, before.y], [after.x, after.y]);
+    const [yaw, pitch] = this.host
+      .turnBetween([before.x, before.y], [after.x, after.y])
+      .map((angle) => angle * this.turnFactor);
     this.camera.drag(yaw, pitch);
     const seconds = Math.max((time - this.throwSpeed.time) / 1000, 0.004);
     const share = clamp(seconds / 0.05, 0.2, 1); // averaged over the last 50 ms or so
@@ -105,7 +116,19 @@ export class Controls {
     const rested = (event.timeStamp - this.throwSpeed.time) / 1000 > REST_SECONDS;
     const { yaw, pitch } = this.throwSpeed;
     if (event.type === "pointerup" && !rested) this.camera.release(yaw, pitch);
+    if (event.type === "pointerup") this.tap({ ...this.position(event), time: event.timeStamp });
     this.host.moved();
+  }
+
+  /** The second of two clicks or taps at the same place brings it to the middle. */
+  tap(here) {
+    const follows = (before, within) => before && here.time - before.time < within &&
+      Math.hypot(here.x - before.x, here.y - before.y) < TAP_PIXELS;
+    const again = follows(this.tapped, DOUBLE_TAP_MS);
+    const tapped = follows(this.pressed, TAP_MS);
+    this.tapped = tapped && !again ? here : null;
+    const place = tapped && again && this.host.lonLatAt(here.x, here.y);
+    if (place) this.camera.glideTo({ yawDeg: degrees(place[0]), pitchDeg: degrees(place[1]) });
   }
 
   wheel(event) {

@@ -1,6 +1,7 @@
 /** Text that a node reports (ui = { text: ["…"] }), shown on the node and kept with it. */
 
 import { ensureStyles } from "./styles.mjs";
+import { text } from "../texts/text.mjs";
 
 const PROPERTY = "panodiff_text";
 
@@ -21,22 +22,22 @@ class TextWidget {
     this.show("");
   }
 
-  show(text) {
-    this.block.textContent = text || "Run the workflow to fill this in.";
-    this.block.classList.toggle("pd360-text-empty", !text);
+  show(report) {
+    this.block.textContent = report || text("runForText");
+    this.block.classList.toggle("pd360-text-empty", !report);
   }
 
   executed(output) {
     if (!Array.isArray(output?.text)) return;
-    const text = output.text.map(String).join("\n");
+    const report = output.text.map(String).join("\n");
     this.node.properties ??= {};
-    this.node.properties[PROPERTY] = text;
-    this.show(text);
+    this.node.properties[PROPERTY] = report;
+    this.show(report);
   }
 
   restore() {
-    const text = this.node.properties?.[PROPERTY];
-    if (typeof text === "string") this.show(text);
+    const report = this.node.properties?.[PROPERTY];
+    if (typeof report === "string") this.show(report);
   }
 
   outputsShown(output) {

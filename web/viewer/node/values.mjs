@@ -1,8 +1,10 @@
 /** The values of a ComfyUI node's inputs that the viewer reads and fills in. */
 
+import { text } from "../texts/text.mjs";
+
 function widgetOf(node, name) {
   const widget = node.widgets?.find((one) => one.name === name);
-  if (!widget) throw new Error(`This node has no input “${name}”; restart ComfyUI after an update.`);
+  if (!widget) throw new Error(text("noInput", { name }));
   return widget;
 }
 

@@ -2,17 +2,26 @@
  * The viewer on a ComfyUI node: turns the node's results into addresses and keeps the last one with the node.
  *
  * The node sends
- *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height}, …] }
- * with one entry per picture of a batch. Pictures come through ComfyUI's /view.
+ *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height, measures}, …], panodiff_compare: […] }
+ * with one entry per picture of a batch; the second list is there where something is compared. Pictures come
+ * through ComfyUI's /view.
  */
 
 import { isCameraView, roundedPose } from "../picture/capture.mjs";
+import { Comparison } from "../compare/comparison.mjs";
+import { addHistogram } from "../compare/histogram.mjs";
+import { addLinkTool, unlink } from "../compare/links.mjs";
+import { Gyroscope } from "../motion/gyroscope.mjs";
+import { MODES } from "../geometry/modes.mjs";
 import { MaskTool } from "../mask/tool.mjs";
+import { MeasuresTool } from "../panel/measures.mjs";
 import { hideValue, readValue, writeValues } from "./values.mjs";
 import { PanoramaView } from "../panorama_view.mjs";
 import { PictureGoneError } from "../picture/source.mjs";
 import { ensureStyles } from "./styles.mjs";
+import { offerVr } from "./vr.mjs";
 import { sizeOf } from "../picture/view_picture.mjs";
+import { text } from "../texts/text.mjs";
 
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
 const STROKES = "mask_strokes"; // the input that keeps what is painted
@@ -25,34 +34,55 @@ export function mount(host, node, api) {
 
 /** What a node sent, reduced to what is used; null where it holds no picture. */
 export function readResult(output) {
-  const entries = Array.isArray(output?.panodiff_panorama) ? output.panodiff_panorama : [];
-  const pictures = entries
-    .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
-    .map(({ filename, subfolder, type }) => ({ filename, subfolder: String(subfolder ?? ""), type }));
-  return pictures.length > 0 ? { panodiff_panorama: pictures } : null;
+  const [pictures, others] = [picturesIn(output?.panodiff_panorama), picturesIn(output?.panodiff_compare)];
+  if (pictures.length === 0) return null;
+  return { panodiff_panorama: pictures, ...(others.length > 0 && { panodiff_compare: others }) };
 }
 
-export function viewAddress(picture, api) {
+function picturesIn(entries) {
+  if (!Array.isArray(entries)) return [];
+  return entries
+    .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
+    .map(({ filename, subfolder, type, measures }) =>
+      ({ filename, subfolder: String(subfolder ?? ""), type, ...(measures && { measures }) }));
+}
+
+export function viewAddress({ filename, subfolder, type }, api) {
   // The random part keeps the browser from showing an older file of the same name.
-  const query = new URLSearchParams({ ...picture, rand: Math.random().toString(36).slice(2) });
+  const query = new URLSearchParams({ filename, subfolder, type, rand: Math.random().toString(36).slice(2) });
   return api.apiURL(`/view?${query}`);
 }
 
 class PanoramaWidget {
   constructor(host, node, api) {
-    Object.assign(this, { node, api, result: null, index: 0 });
+    Object.assign(this, { node, api, result: null, index: 0, choices: {} });
     this.view = new PanoramaView(host, {
-      label: "360° panorama viewer",
-      emptyText: "Run the workflow, then look around here.",
+      label: text("viewer"),
+      emptyText: text("run"),
       wheelNeedsFocus: true,
     });
     this.view.onPage = (step) => this.page(step);
-    this.view.addTool("capture", "Capture this view for the next run", "c", () => this.capture());
+    this.view.addTool("capture", text("capture"), "c", () => this.capture());
     hideValue(node, STROKES);
     this.mask = new MaskTool(this.view, {
       read: () => readValue(node, STROKES),
-      write: (text) => this.fillIn({ [STROKES]: text }),
+      write: (strokes) => this.fillIn({ [STROKES]: strokes }),
     });
+    this.measures = new MeasuresTool(this.view);
+    this.comparison = new Comparison(this.view);
+    addLinkTool(this.view);
+    addHistogram(this.view, this.comparison);
+    this.gyroscope = new Gyroscope(this.view);
+    offerVr(this.view);
+  }
+
+  /** Take over what the person chose in ComfyUI's settings; what is left out stays. */
+  adjust(changes) {
+    const { view, choices } = this;
+    const { invertDrag = false, sensitivity = 1 } = Object.assign(choices, changes);
+    view.controls.turnFactor = invertDrag ? -sensitivity : sensitivity;
+    const mode = changes.defaultMode;
+    if (Object.hasOwn(MODES, mode ?? "")) view.setMode(mode, { atOnce: !view.picture });
   }
 
   /** The node ran. Its files may have the names of older ones, so they are always loaded. */
@@ -92,38 +122,50 @@ class PanoramaWidget {
   /** Hand the view to the node's inputs, so that the next run renders it at full resolution. */
   capture() {
     const { view, node } = this;
-    if (!view.picture) return view.overlay.say("Run the workflow first, then capture what you see.");
-    if (!isCameraView(view.mode)) {
-      return view.overlay.say("A camera has a flat lens: press 1 for the perspective view and capture there.");
-    }
+    if (!view.picture) return view.overlay.say(text("runFirst"));
+    if (!isCameraView(view.mode)) return view.overlay.say(text("flatLens"));
     view.lookAt(roundedPose(view.pose)); // what is captured is what is seen
     const { yawDeg, pitchDeg, rollDeg, fovDeg } = view.pose;
     const angles = { yaw_deg: yawDeg, pitch_deg: pitchDeg, roll_deg: rollDeg, fov_deg: fovDeg };
     for (const name of Object.keys(angles)) angles[name] = Number(angles[name].toFixed(4));
     const [width, height] = sizeOf(view);
-    view.overlay.say(`Captured at ${width} × ${height}. Run to render it.`);
+    view.overlay.say(text("captured", { size: `${width} × ${height}` }));
     return this.fillIn({ ...angles, width, height });
   }
 
   /** Give the node's inputs values; where a wire gives others, say so. */
   fillIn(values) {
     const wired = writeValues(this.node, values);
-    if (wired.length > 0) this.view.overlay.say(`${wired.join(", ")}: a wire gives another value. Take it off.`);
+    if (wired.length > 0) this.view.overlay.say(text("wired", { names: wired.join(", ") }));
   }
 
   async showPicture() {
-    const pictures = this.result.panodiff_panorama;
+    const { panodiff_panorama: pictures, panodiff_compare: others = [] } = this.result;
+    // A shorter batch's last picture stands for the rest.
+    let other = others[this.index] ?? others.at(-1);
     this.view.overlay.showPage(this.index, pictures.length);
     try {
-      await this.view.show(viewAddress(pictures[this.index], this.api));
+      // A later picture may have overtaken this one.
+      if (!(await this.view.show(viewAddress(pictures[this.index], this.api)))) return;
+      this.measures.show(pictures[this.index].measures);
     } catch (problem) {
+      this.measures.show(null);
       const gone = problem instanceof PictureGoneError;
-      this.view.clear(gone ? `${problem.message} Run the workflow again.` : problem.message, !gone);
+      this.view.clear(gone ? text("runAgain", { problem: problem.message }) : problem.message, !gone);
+      other = null;
+    }
+    try {
+      await this.view.compare(other && viewAddress(other, this.api));
+    } catch (problem) {
+      this.view.overlay.say(`B: ${problem.message}`);
     }
   }
 
   dispose() {
+    unlink(this.view);
+    this.comparison.dispose();
     this.mask.dispose();
+    this.measures.dispose();
     this.view.dispose();
   }
 }

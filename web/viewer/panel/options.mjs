@@ -3,21 +3,18 @@
 import { LENGTHS } from "../picture/capture.mjs";
 import { DISPLAY, EXPOSURE_RANGE_EV, GAMMA_RANGE } from "../picture/display.mjs";
 import { element, iconButton, sliderRow } from "./elements.mjs";
-import { MODES, MODE_NAMES, keyOf } from "../geometry/modes.mjs";
+import { MODE_NAMES, keyOf } from "../geometry/modes.mjs";
+import { text } from "../texts/text.mjs";
 
 const SLIDERS = {
   exposureEv: {
-    label: "Exposure", range: EXPOSURE_RANGE_EV, step: 0.1,
-    text: (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} EV`,
+    range: EXPOSURE_RANGE_EV, step: 0.1,
+    shown: (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} EV`,
   },
-  gamma: { label: "Gamma", range: GAMMA_RANGE, step: 0.05, text: (value) => value.toFixed(2) },
+  gamma: { range: GAMMA_RANGE, step: 0.05, shown: (value) => value.toFixed(2) },
 };
 
-const SWITCHES = {
-  checker: "Chequered ground behind transparency",
-  seamLine: "Line at the seam",
-  contrast: "Contrast × 8",
-};
+const SWITCHES = ["checker", "seamLine", "contrast", "heat"];
 const ONLY_AT_THE_SEAM = ["seamLine", "contrast"];
 
 let serial = 0;
@@ -33,11 +30,11 @@ export class OptionsPanel {
     this.root = root;
     this.actions = actions;
     const id = `pd360-options-${serial}`;
-    this.opener = iconButton("options", "View modes and display", () => this.toggle());
+    this.opener = iconButton("options", text("options"), () => this.toggle());
     this.opener.setAttribute("aria-expanded", "false");
     this.opener.setAttribute("aria-controls", id);
     this.panel = element(
-      "div", "pd360-panel", { id, role: "group", "aria-label": "View modes and display", hidden: "" },
+      "div", "pd360-panel", { id, role: "group", "aria-label": text("options"), hidden: "" },
       this.makeModes(), this.makeDisplay(), this.makePictures(),
     );
     this.panel.addEventListener("keydown", (event) => {
@@ -53,38 +50,40 @@ export class OptionsPanel {
   makeModes() {
     this.modeButtons = new Map(MODE_NAMES.map((mode) => {
       const key = element("kbd", "pd360-key", { "aria-hidden": "true" }, keyOf(mode));
-      const made = element("button", "pd360-choice", { type: "button" }, key, MODES[mode].label);
+      const made = element("button", "pd360-choice", { type: "button" }, key, text(mode));
       made.setAttribute("aria-keyshortcuts", keyOf(mode));
       made.addEventListener("click", () => this.actions.setMode(mode));
       return [mode, made];
     }));
-    const attributes = { role: "group", "aria-label": "View mode" };
+    const attributes = { role: "group", "aria-label": text("modes") };
     return element("div", "pd360-modes", attributes, ...this.modeButtons.values());
   }
 
   makeDisplay() {
     this.sliders = new Map(Object.entries(SLIDERS).map(([name, settings]) =>
-      [name, sliderRow(settings, (value) => this.actions.setDisplay({ [name]: value }))]));
-    this.switches = new Map(Object.entries(SWITCHES).map(([name, label]) => {
-      const made = element("button", "pd360-choice", { type: "button", "aria-pressed": "false" }, label);
+      [name, sliderRow({ ...settings, label: text(name) },
+        (value) => this.actions.setDisplay({ [name]: value }))]));
+    this.switches = new Map(SWITCHES.map((name) => {
+      const made = element("button", "pd360-choice", { type: "button", "aria-pressed": "false" }, text(name));
       made.addEventListener("click", () => {
         this.actions.setDisplay({ [name]: made.getAttribute("aria-pressed") !== "true" });
       });
       return [name, made];
     }));
-    const neutral = element("button", "pd360-choice", { type: "button" }, "Reset display");
+    const neutral = element("button", "pd360-choice", { type: "button" }, text("neutral"));
     neutral.addEventListener("click", () => this.actions.setDisplay(DISPLAY));
     const rows = [...this.sliders.values()].map(({ row }) => row);
-    const attributes = { role: "group", "aria-label": "Display" };
+    const attributes = { role: "group", "aria-label": text("display") };
     return element("div", "pd360-display", attributes, ...rows, ...this.switches.values(), neutral);
   }
 
   makePictures() {
-    const options = Object.entries(LENGTHS).map(([name, text]) => element("option", "", { value: name }, text));
+    const options = LENGTHS.map((name) =>
+      element("option", "", { value: name }, Number(name) ? name : text(`${name}Length`)));
     this.length = element("select", "pd360-select", {}, ...options);
     this.length.addEventListener("change", () => this.actions.setLength(this.length.value));
-    const row = element("label", "pd360-length", {}, "Longer side of pictures", this.length);
-    return element("div", "pd360-display", { role: "group", "aria-label": "Pictures" }, row);
+    const row = element("label", "pd360-length", {}, text("length"), this.length);
+    return element("div", "pd360-display", { role: "group", "aria-label": text("pictures") }, row);
   }
 
   /** One of LENGTHS. */
@@ -113,7 +112,7 @@ export class OptionsPanel {
   }
 
   showDisplay(display) {
-    for (const [name, { show }] of this.sliders) show(display[name], SLIDERS[name].text(display[name]));
+    for (const [name, { show }] of this.sliders) show(display[name], SLIDERS[name].shown(display[name]));
     for (const [name, made] of this.switches) made.setAttribute("aria-pressed", String(display[name]));
   }
 

@@ -3,17 +3,12 @@
  */
 
 import { element, iconButton } from "./elements.mjs";
-import { MODES } from "../geometry/modes.mjs";
 import { OptionsPanel } from "./options.mjs";
 import { compassPoint, formatDegrees } from "../geometry/projection.mjs";
+import { text } from "../texts/text.mjs";
 
 const SAY_MS = 6000; // how long a line about what was done stays
 const ANNOUNCE_AFTER_MS = 600; // a screen reader hears where the view came to rest, not every frame
-const HELP =
-  "Drag, or use the arrow keys, to look around. " +
-  "Plus and minus zoom, Home or R resets the view, F is full screen. " +
-  "The digits choose the view: 1 perspective, 2 flat, 3 seam, 4 zenith, 5 nadir, 6 little planet, 7 fisheye, " +
-  "8 Pannini, 9 cubemap cross, 0 cubemap 3 by 2.";
 
 let serial = 0;
 
@@ -27,7 +22,7 @@ export class Overlay {
     this.dial = element("span", "pd360-dial", {}, beam, north);
     this.readout = element("div", "pd360-readout", { "aria-hidden": "true" }, this.dial, this.angles);
     this.live = element("div", "pd360-unseen", { "aria-live": "polite" });
-    this.help = element("div", "pd360-unseen", { id: `pd360-help-${serial}` }, HELP);
+    this.help = element("div", "pd360-unseen", { id: `pd360-help-${serial}` }, text("help"));
     this.notices = element("div", "pd360-notices", { role: "status" });
     this.message = element("div", "pd360-message", { role: "status" });
     this.caption = element("div", "pd360-caption");
@@ -42,21 +37,21 @@ export class Overlay {
   }
 
   makeToolbar(actions) {
-    this.fullscreenButton = iconButton("fullscreen", "Full screen (F)", actions.fullscreen);
+    this.fullscreenButton = iconButton("fullscreen", text("fullscreen"), actions.fullscreen);
     this.pageLabel = element("span", "pd360-page");
     this.pager = element(
       "span", "pd360-pager", { hidden: "" },
-      iconButton("previous", "Previous picture", () => actions.page(-1)),
+      iconButton("previous", text("previous"), () => actions.page(-1)),
       this.pageLabel,
-      iconButton("next", "Next picture", () => actions.page(1)),
+      iconButton("next", text("next"), () => actions.page(1)),
     );
     return element(
-      "div", "pd360-toolbar", { role: "toolbar", "aria-label": "View" },
+      "div", "pd360-toolbar", { role: "toolbar", "aria-label": text("toolbar") },
       this.pager,
       this.options.opener,
-      iconButton("zoom-in", "Zoom in (+)", actions.zoomIn),
-      iconButton("zoom-out", "Zoom out (−)", actions.zoomOut),
-      iconButton("reset", "Reset the view (R)", actions.reset),
+      iconButton("zoom-in", text("zoomIn"), actions.zoomIn),
+      iconButton("zoom-out", text("zoomOut"), actions.zoomOut),
+      iconButton("reset", text("reset"), actions.reset),
       this.fullscreenButton,
     );
   }
@@ -71,14 +66,14 @@ export class Overlay {
   }
 
   /** A line for screen readers only. */
-  announce(text) {
-    this.live.textContent = text;
+  announce(line) {
+    this.live.textContent = line;
   }
 
   /** A line about what was just done; it goes by itself. */
-  say(text) {
+  say(line) {
     this.said?.remove();
-    this.said = element("p", "pd360-notice pd360-said", {}, text);
+    this.said = element("p", "pd360-notice pd360-said", {}, line);
     this.notices.append(this.said);
     clearTimeout(this.saying);
     this.saying = setTimeout(() => this.said.remove(), SAY_MS);
@@ -91,32 +86,33 @@ export class Overlay {
   showPose({ yawDeg, pitchDeg, fovDeg }, mode, magnification) {
     const percent = magnification === null ? null : Math.round(100 * magnification);
     const parts = [
-      compassPoint(yawDeg), `yaw ${formatDegrees(yawDeg)}`, `pitch ${formatDegrees(pitchDeg)}`,
-      percent === null ? `fov ${Math.round(fovDeg)}°` : `zoom ${percent} %`,
+      text(compassPoint(yawDeg)),
+      `${text("yaw")} ${formatDegrees(yawDeg)}`, `${text("pitch")} ${formatDegrees(pitchDeg)}`,
+      percent === null ? `${text("fov")} ${Math.round(fovDeg)}°` : `${text("zoom")} ${percent} %`,
     ];
-    if (mode !== "perspective") parts.unshift(MODES[mode].label);
-    const text = parts.join(" · ");
-    if (this.angles.textContent === text) return;
-    this.angles.textContent = text;
+    if (mode !== "perspective") parts.unshift(text(mode));
+    const line = parts.join(" · ");
+    if (this.angles.textContent === line) return;
+    this.angles.textContent = line;
     this.dial.style.setProperty("--pd360-yaw", `${yawDeg.toFixed(2)}deg`);
     this.dial.style.setProperty("--pd360-fov", `${Math.min(fovDeg, 360).toFixed(2)}deg`);
     clearTimeout(this.announcing);
     this.announcing = setTimeout(() => {
       const [yaw, pitch, fov] = [yawDeg, pitchDeg, fovDeg].map(Math.round);
-      const name = mode === "perspective" ? "" : `${MODES[mode].label}. `;
-      const size = percent === null ? `field of view ${fov} degrees` : `zoom ${percent} percent`;
-      this.live.textContent = `${name}Yaw ${yaw}, pitch ${pitch}, ${size}`;
+      const name = mode === "perspective" ? "" : `${text(mode)}. `;
+      const values = { mode: name, yaw, pitch, fov, percent };
+      this.announce(text(percent === null ? "spokenFov" : "spokenZoom", values));
     }, ANNOUNCE_AFTER_MS);
   }
 
   /** Warnings that stay visible; texts only, never markup. */
-  showNotices(texts) {
-    this.notices.replaceChildren(...texts.map((text) => element("p", "pd360-notice", {}, text)));
+  showNotices(lines) {
+    this.notices.replaceChildren(...lines.map((line) => element("p", "pd360-notice", {}, line)));
   }
 
   /** A line in the middle while there is no picture; "" removes it. */
-  showMessage(text, isError = false) {
-    this.message.textContent = text;
+  showMessage(line, isError = false) {
+    this.message.textContent = line;
     this.message.classList.toggle("pd360-error", isError);
   }
 

@@ -8,10 +8,7 @@ const FREEDOM = 1 / 8; // how far the longer side may be off to meet the window'
 const GOOD = 0.5; // pixels that the shorter side may be off
 
 /** How long the longer side of a picture becomes, by name. */
-export const LENGTHS = Object.freeze({
-  window: "as the window", 512: "512", 768: "768", 1024: "1024", 1536: "1536", 2048: "2048",
-  full: "as fine as the panorama",
-});
+export const LENGTHS = Object.freeze(["512", "768", "1024", "1536", "2048", "window", "full"]);
 
 /**
  * [width, height] of a picture in the proportions of a window: multiples of 8 whose longer side is about

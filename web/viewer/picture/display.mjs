@@ -8,10 +8,11 @@ import { clamp } from "../geometry/projection.mjs";
  * checker     a chequered ground behind transparent parts instead of a dark one
  * seamLine    in the seam view: a broken line along the back meridian
  * contrast    in the seam view: differences from the surroundings, 8 times enlarged, on grey
+ * heat        steps between columns in false colours (gl/heat.mjs) over a dim picture
  * smooth      average where the window is coarser than the picture; otherwise read points at full resolution
  */
 export const DISPLAY = Object.freeze({
-  exposureEv: 0, gamma: 1, checker: false, seamLine: true, contrast: false, smooth: true,
+  exposureEv: 0, gamma: 1, checker: false, seamLine: true, contrast: false, heat: false, smooth: true,
 });
 
 export const EXPOSURE_RANGE_EV = Object.freeze([-4, 4]);

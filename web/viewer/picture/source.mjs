@@ -1,6 +1,7 @@
 /** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
 
 import { clamp, coverage } from "../geometry/projection.mjs";
+import { text } from "../texts/text.mjs";
 
 /** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
 const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
@@ -23,7 +24,7 @@ export async function loadPicture(source, limit, signal) {
   try {
     bitmap = await createImageBitmap(blob, EXACT);
   } catch {
-    throw new Error("The file cannot be read as a picture (PNG, JPEG or WebP).");
+    throw new Error(text("unreadable"));
   }
   const { width, height } = bitmap;
   const [fitWidth, fitHeight] = fittedSize(width, height, limit);
@@ -47,20 +48,17 @@ export function fittedSize(width, height, limit) {
 /** What the person should know about a loaded picture, in lines. */
 export function warningsAbout({ width, height, scaled, bitmap }) {
   const warnings = [];
+  const size = `${width} × ${height}`;
   if (!coverage(width, height).full) {
-    const open = width > 2 * height ? "above and below" : "at the back";
-    warnings.push(`${width} × ${height} is not 2:1. Shown unstretched; the sphere stays open ${open}.`);
+    warnings.push(text(width > 2 * height ? "openAround" : "openBehind", { size }));
   }
-  if (scaled) {
-    const shown = `${bitmap.width} × ${bitmap.height}`;
-    warnings.push(`Shown at ${shown}: ${width} × ${height} is more than this graphics card takes.`);
-  }
+  if (scaled) warnings.push(text("scaled", { shown: `${bitmap.width} × ${bitmap.height}`, size }));
   return warnings;
 }
 
 async function download(address, signal) {
   const response = await fetch(address, { signal, credentials: "same-origin" });
-  if (response.status === 404) throw new PictureGoneError("The picture is not on the server any more.");
-  if (!response.ok) throw new Error(`The server answered ${response.status} when asked for the picture.`);
+  if (response.status === 404) throw new PictureGoneError(text("gone"));
+  if (!response.ok) throw new Error(text("serverSaid", { status: response.status }));
   return response.blob();
 }

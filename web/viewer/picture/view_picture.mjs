@@ -3,6 +3,7 @@
 import { pictureLength, pictureSize } from "./capture.mjs";
 import { displayIn } from "./display.mjs";
 import { createLens } from "../geometry/lens.mjs";
+import { text } from "../texts/text.mjs";
 
 const KEEP_ADDRESS_MS = 60_000; // the browser may ask the person first where to put the file
 
@@ -15,10 +16,11 @@ export function sizeOf(view) {
 
 /** Save the view as a file and say so; “as the window” is then exactly that size. */
 export async function saveView(view) {
-  if (!view.picture) return view.overlay.say("There is no picture to save yet.");
+  if (!view.picture) return view.overlay.say(text("nothingToSave"));
   const { width, height } = view.canvas;
   try {
-    view.overlay.say(`Saved ${await save(view, view.length === "window" ? [width, height] : sizeOf(view))}.`);
+    const name = await save(view, view.length === "window" ? [width, height] : sizeOf(view));
+    view.overlay.say(text("saved", { name }));
   } catch (problem) {
     view.overlay.say(problem.message);
   }
@@ -31,10 +33,10 @@ async function save(view, [width, height]) {
   Object.assign(canvas, { width, height });
   const lens = createLens(mode, pose, width, height);
   const display = { ...displayIn(mode, view.display), seamLine: false };
-  renderer.draw(view.picture, lens, display, canvas.getContext("2d", { alpha: false }));
+  view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
   renderer.shrink();
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  if (!blob) throw new Error(`This browser cannot make a picture of ${width} × ${height}.`);
+  if (!blob) throw new Error(text("tooLarge", { size: `${width} × ${height}` }));
   const [yaw, pitch] = [Math.round(pose.yawDeg), Math.round(pose.pitchDeg)];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);

@@ -1,0 +1,142 @@
+/** A second picture, B, compared with the viewer's own, A, through the same camera: wipe, blink, difference. */
+
+import { ERROR_COLOURS } from "../gl/error_colours.mjs";
+import { element, sliderRow } from "../panel/elements.mjs";
+import { loadPicture, warningsAbout } from "../picture/source.mjs";
+import { text } from "../texts/text.mjs";
+
+const BLINK_MS = 500;
+const WAYS = ["first", "wipe", "blink", "difference"];
+
+export class Comparison {
+  /** Gives `view` its `compare(source)`. */
+  constructor(view) {
+    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8, texture: null, kept: [] });
+    this.makeBar(view.overlay);
+    // Its thumb is the line itself; arrow keys move it by a hundredth.
+    this.divider = element("input", "pd360-divider", { type: "range", step: "any", "aria-label": text("divider") });
+    this.divider.addEventListener("input", () => this.set({ edge: this.divider.valueAsNumber }));
+    view.canvas.after(this.divider);
+    view.overlay.parts.push(this.divider);
+    view.tools.set("a", () => this.texture && view.overlay.announce(this.flip()));
+    view.paint = (...how) => this.paint(...how);
+    view.compare = (source) => this.load(source);
+    this.set({});
+  }
+
+  makeBar({ foot }) {
+    this.choices = WAYS.map((way) => {
+      const made = element("button", "pd360-choice", { type: "button" }, text(way));
+      made.addEventListener("click", () => this.set({ way }));
+      return made;
+    });
+    this.choices[2].setAttribute("aria-keyshortcuts", "a");
+    const settings = { label: text("scale"), range: [0, 5], step: 1 };
+    this.slider = sliderRow(settings, (power) => this.set({ scale: 2 ** power }));
+    this.most = element("b", "");
+    const legend = element("span", "pd360-legend", {}, "0", this.most);
+    legend.style.backgroundImage = `linear-gradient(90deg, ${ERROR_COLOURS.map((color) => `rgb(${color})`)})`;
+    const attributes = { role: "group", "aria-label": text("compare") };
+    const parts = [...this.choices, this.slider.row, legend];
+    foot.lastChild.before(element("div", "pd360-brush-bar pd360-compare", attributes, ...parts));
+  }
+
+  /**
+   * Compare with a picture, or with none.
+   * @param {string|Blob|null} source as for `PanoramaView.show`; throws what loading throws
+   */
+  async load(source) {
+    this.loading?.abort();
+    const { signal } = (this.loading = new AbortController());
+    this.source = source;
+    if (!source) return this.take(null);
+    try {
+      const picture = await loadPicture(source, this.view.renderer.maxTextureSize, signal);
+      if (!signal.aborted) this.take(picture);
+      picture.bitmap.close();
+    } catch (problem) {
+      if (signal.aborted) return;
+      // An older B belongs to an older A.
+      this.take(null);
+      throw problem;
+    }
+  }
+
+  take(picture) {
+    const { renderer, overlay } = this.view;
+    renderer?.deleteTexture(this.texture);
+    // Without its context a texture cannot be made: something that counts as lost.
+    this.texture = picture && (renderer.lost ? {} : renderer.createTexture(picture.bitmap, picture));
+    const warnings = picture ? warningsAbout(picture) : [];
+    overlay.notices.append(...warnings.map((line) => element("p", "pd360-notice", {}, `B: ${line}`)));
+    this.set({});
+  }
+
+  /** Change the way (one of WAYS), scale, edge (in percent) or flipped: whether blinking shows B. */
+  set(changes) {
+    const { view, way, scale, edge, flipped, choices, divider } = Object.assign(this, changes);
+    const on = this.texture ? way : "";
+    // The style sheet shows what belongs to it.
+    view.root.dataset.compare = on;
+    clearInterval(this.timer);
+    if (on === "blink") this.timer = setInterval(() => view.camera.prefersStill() || this.flip(), BLINK_MS);
+    if (on !== "difference") this.forget();
+    WAYS.forEach((name, index) => choices[index].setAttribute("aria-pressed", name === way));
+    choices[2].textContent = on === "blink" ? `${text("blink")}: ${flipped ? "B" : "A"}` : text("blink");
+    divider.setAttribute("aria-valuetext", text("dividerIs", { percent: Math.round(edge) }));
+    this.slider.show(Math.log2(scale), `× ${scale}`);
+    this.most.textContent = `${Number((255 / scale).toPrecision(3))} / 255`;
+    view.requestFrame();
+  }
+
+  /** Blink once; returns what is seen now. */
+  flip() {
+    this.set({ way: "blink", flipped: !this.flipped });
+    return this.choices[2].textContent;
+  }
+
+  /** The textures that are looked at: none, A, or A and B. */
+  get pictures() {
+    const { picture, renderer } = this.view;
+    return [picture, picture && renderer.textures.has(this.texture) && this.texture].filter(Boolean);
+  }
+
+  paint(lens, display, target, options) {
+    const { view, way } = this;
+    const { renderer } = view;
+    if (renderer.lost) return;
+    if (this.texture && !renderer.textures.has(this.texture)) {
+      // It went with a lost context.
+      this.texture = null;
+      this.load(this.source).catch((problem) => view.overlay.say(problem.message));
+    }
+    const draw = (which, more) => renderer.draw(which, lens, display, target, { ...options, ...more });
+    const [one, other] = this.pictures;
+    const { width, height } = target.canvas;
+    const column = Math.round((this.edge / 100) * width);
+    if (!other || way === "first") draw(one ?? null);
+    else if (way === "blink") draw(this.flipped ? other : one);
+    else if (way === "wipe") {
+      draw(one, { span: [0, column] });
+      draw(other, { span: [column, width] });
+    } else {
+      this.kept = [one, other].map((which, index) => {
+        renderer.draw(which, lens, { ...display, seamLine: false }, target, { opacity: 0 });
+        return renderer.keepDrawing(width, height, this.kept[index]);
+      });
+      draw(null, { difference: { drawings: this.kept, scale: this.scale } });
+      // A saved picture may be large.
+      if (target !== view.context) this.forget();
+    }
+  }
+
+  /** Free what only the difference needs. */
+  forget() {
+    for (const drawing of this.kept) this.view.renderer?.deleteTexture(drawing);
+    this.kept = [];
+  }
+
+  dispose() {
+    this.load(null);
+  }
+}

@@ -1,0 +1,51 @@
+/** The viewers of a page that are linked: where one goes, the others go. No DOM here. */
+
+import { text } from "../texts/text.mjs";
+
+// Viewer → where it was last, so that only one that moved by itself leads.
+const linked = new Map();
+
+const placeOf = (view) => JSON.stringify([view.mode, view.pose]);
+
+function follow(view, leader) {
+  view.setMode(leader.mode);
+  view.camera.jumpTo(leader.pose);
+  // Its window may allow less.
+  linked.set(view, placeOf(view));
+  view.requestFrame();
+}
+
+/** Link a viewer; it goes where the others are. */
+export function link(view) {
+  const [other = view] = linked.keys();
+  follow(view, other);
+}
+
+/** Returns whether it was linked. */
+export function unlink(view) {
+  return linked.delete(view);
+}
+
+/** To be called after each drawing of a viewer. */
+export function lead(view) {
+  const place = placeOf(view);
+  if (!linked.has(view) || linked.get(view) === place) return;
+  linked.set(view, place);
+  for (const other of linked.keys()) if (other !== view) follow(other, view);
+}
+
+/** A button and a key that link a viewer with others. */
+export function addLinkTool(view) {
+  const button = view.addTool("link", text("link"), "l", () => {
+    const ended = unlink(view);
+    if (!ended) link(view);
+    button.setAttribute("aria-pressed", !ended);
+    view.overlay.say(ended ? text("unlinked") : text("linked", { count: linked.size }));
+  });
+  button.setAttribute("aria-pressed", false);
+  const { drawn } = view;
+  view.drawn = () => {
+    drawn();
+    lead(view);
+  };
+}

@@ -1,0 +1,16 @@
+/** A button for glasses, where the browser has some. */
+
+import { text } from "../texts/text.mjs";
+
+export async function offerVr(view) {
+  const supported = await navigator.xr?.isSessionSupported("immersive-vr").catch(() => false);
+  if (!supported || view.disposed) return;
+  view.addTool("vr", text("vr"), "v", async () => {
+    try {
+      const { enterVr } = await import("../gl/vr.mjs");
+      await enterVr(view);
+    } catch (problem) {
+      view.overlay.say(text("vrFails", { problem: problem.message }));
+    }
+  });
+}

@@ -1,0 +1,103 @@
+/** The panel of measures: what is under the pointer, the figures of seam and poles, and the seam row by row. */
+
+import { element } from "./elements.mjs";
+import { clamp, formatDegrees } from "../geometry/projection.mjs";
+import { readingAt } from "../picture/reading.mjs";
+import { text } from "../texts/text.mjs";
+
+const CUT = 1.6; // as the report's words have it
+const SAY_AFTER_MS = 900; // after the view's own angles
+
+// Infinity arrives as null.
+const number = (value, digits = 2) => Number(value ?? Infinity).toFixed(digits);
+
+/** The largest ratio of a profile and the latitude of its row in degrees. */
+export function largestOf(rows) {
+  const values = rows.map((ratio) => ratio ?? Infinity);
+  const ratio = Math.max(...values);
+  return { ratio, latDeg: 90 - (180 * (values.indexOf(ratio) + 0.5)) / rows.length };
+}
+
+/** What a node measured, as names and texts in turn; the last is about the chart below. */
+export function figuresOf(measures) {
+  const { ratio, latDeg } = largestOf(measures.rows);
+  const [top, bottom] = ["top", "bottom"].map((pole) => number(measures[`pole_variance_${pole}`], 4));
+  return [
+    text("seamFigures"), measures.verdict,
+    text("ratios"), [1, 2, 8, 16].map((distance) => number(measures[`ratio_${distance}`])).join(" · "),
+    text("rank"), text("rankIs", { percent: number(100 * measures.wrap_rank, 0) }),
+    text("poles"), text("polesAre", { top, bottom }),
+    text("rows"), text("rowsAre", { ratio: number(ratio), lat: formatDegrees(latDeg) }),
+  ];
+}
+
+/** Bars from the line of 1, on a scale of powers of 2 from ¼ to 16: upwards for steps, amber where they cut. */
+function drawProfile(canvas, rows) {
+  canvas.width = 448; // clears it
+  const context = canvas.getContext("2d");
+  context.scale(canvas.width / rows.length, -canvas.height / 6);
+  context.translate(0, -4);
+  rows.forEach((ratio, index) => {
+    context.fillStyle = (ratio ?? 16) > CUT ? "#ffc66b" : "#8ec9ff";
+    context.fillRect(index, 0, 1, clamp(Math.log2(ratio ?? 16), -2, 4));
+  });
+}
+
+export class MeasuresTool {
+  constructor(view) {
+    Object.assign(this, { view, pointer: null });
+    this.reading = element("p", "");
+    this.figures = element("dl", "");
+    this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
+    this.panel = element(
+      "div", "pd360-panel pd360-measures", { role: "group", "aria-label": text("measures"), hidden: "" },
+      this.reading, this.figures, this.chart,
+    );
+    view.overlay.options.panel.before(this.panel);
+    this.button = view.addTool("measure", text("measures"), "m", () => this.toggle());
+    view.canvas.addEventListener("pointermove", (event) => this.update(view.controls.position(event)));
+    // Keys turn the view: then its middle counts.
+    view.root.addEventListener("keydown", () => this.update(null), { signal: view.listeners.signal });
+    const { drawn } = view;
+    view.drawn = () => {
+      drawn();
+      this.update();
+    };
+    this.show(null);
+    this.toggle(false);
+  }
+
+  toggle(open = this.panel.hidden) {
+    this.panel.hidden = !open;
+    this.button.setAttribute("aria-expanded", String(open));
+    this.update();
+  }
+
+  /** The measures of the picture that is shown now, as the node sent them. */
+  show(measures) {
+    const rows = measures?.rows;
+    const texts = rows ? figuresOf(measures) : ["", measures?.problem ?? text("runForFigures")];
+    this.figures.replaceChildren(...texts.map((line, index) => element(index % 2 ? "dd" : "dt", "", {}, line)));
+    this.chart.hidden = !rows;
+    if (rows) drawProfile(this.chart, rows);
+  }
+
+  /** Read what is at `pointer`, a position in the window, or in the middle where it is null. */
+  update(pointer = this.pointer) {
+    const { view, panel, reading } = this;
+    this.pointer = pointer;
+    view.root.classList.toggle("pd360-aims", !panel.hidden && !pointer);
+    if (panel.hidden) return;
+    const { x, y } = pointer ?? { x: view.surfaceSize[0] / 2, y: view.surfaceSize[1] / 2 };
+    const line = `${text(pointer ? "pointer" : "middle")}: ${readingAt(view, view.lonLatAt(x, y))}`;
+    if (line === reading.textContent) return;
+    reading.textContent = line;
+    clearTimeout(this.saying);
+    if (!pointer) this.saying = setTimeout(() => view.overlay.announce(line), SAY_AFTER_MS);
+  }
+
+  dispose() {
+    clearTimeout(this.saying);
+    this.panel.remove();
+  }
+}
