@@ -27,6 +27,8 @@ from .seam import ReportCubeSeams, ReportSeam
 from .sigmas import PanoramaSigmas
 from .upscale import UpscalePanorama
 from .view import ViewPanorama
+from .view_cubemap import ViewCubemap
+from .view_video import ViewVideo
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT360,
@@ -53,6 +55,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     PastePerspective,
     SavePanorama,
     ViewPanorama,
+    ViewCubemap,
+    ViewVideo,
 )
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
-import torch
 from comfy import model_management
 from comfy_api.v0_0_2 import io
 
 from ..panodiff_core.geometry import mask_from_strokes, parse_strokes
-from ..panodiff_core.io.atomic import atomic_file
-from ..panodiff_core.io.images import to_bytes_image
 from ..panodiff_core.runtime.errors import InputError
 from .camera import CameraView
 from .measures import measure_pictures
 from .pictures import map_pictures, require_panorama, to_rgb
 from .schema import ADVANCED, Camera, node_schema
-
-PREFIX = "panodiff_view"
+from .shown import store_pictures
 
 
 class ViewPanorama(io.ComfyNode):
@@ -71,9 +64,9 @@ class ViewPanorama(io.ComfyNode):
         compare_with=None,
     ) -> io.NodeOutput:
         strokes = parse_strokes(mask_strokes)
-        ui = {"panodiff_panorama": _store(panorama)}
+        ui = {"panodiff_panorama": store_pictures(to_rgb(panorama), measure_pictures(panorama))}
         if compare_with is not None:
-            ui["panodiff_compare"] = _store(compare_with)
+            ui["panodiff_compare"] = store_pictures(to_rgb(compare_with))
         try:
             require_panorama(panorama)
         except InputError as error:
@@ -103,21 +96,3 @@ def _captured_view() -> list[io.Input]:
         io.Int.Input("height", default=512, min=8, max=8192, step=8, **common,
                      tooltip="Captured view: height of the picture in pixels."),
     ]  # fmt: skip
-
-
-def _store(panorama: torch.Tensor) -> list[dict]:
-    """Write the pictures to the temp folder; what the browser is told about each."""
-    height, width = panorama.shape[1:3]
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        PREFIX, folder_paths.get_temp_directory(), width, height
-    )
-    shown = []
-    measures = measure_pictures(panorama)
-    for index, pixels in enumerate(to_rgb(panorama)):
-        file = f"{name}_{counter + index:05}_.png"
-        with atomic_file(Path(folder) / file) as stream:
-            # Least compression: the file is looked at once, and writing it is what the user waits for.
-            to_bytes_image(pixels).save(stream, "PNG", compress_level=1)
-        place = {"filename": file, "subfolder": subfolder, "type": "temp", "width": width, "height": height}
-        shown.append({**place, "measures": measures[index]})
-    return shown

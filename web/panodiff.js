@@ -11,11 +11,17 @@ function text(name, minHeight, size) {
   return { name, type: "PANODIFF_TEXT", minHeight, size, load: () => import("./viewer/node/text_widget.mjs") };
 }
 
+/** A viewer to look around in. */
+function viewer(size) {
+  return {
+    name: "panorama", type: "PANODIFF_PANORAMA", minHeight: 240, size, load: () => import("./viewer/node/widget.mjs"),
+  };
+}
+
 const PANELS = {
-  PanoDiff_ViewPanorama: {
-    name: "panorama", type: "PANODIFF_PANORAMA", minHeight: 240, size: [480, 380],
-    load: () => import("./viewer/node/widget.mjs"),
-  },
+  PanoDiff_ViewPanorama: viewer([480, 380]),
+  PanoDiff_ViewCubemap: viewer([480, 340]),
+  PanoDiff_ViewVideo: viewer([480, 340]),
   PanoDiff_ReportSeam: text("report_text", 150, [340, 400]),
   PanoDiff_ReportCubeSeams: text("report_text", 150, [340, 360]),
   PanoDiff_EncodePrompt: text("notes", 56, [400, 300]),

@@ -1,4 +1,4 @@
-"""Seam Report, Save Panorama and View Panorama: figures, files, and what the browser is told."""
+"""Seam Report, Save Panorama and the viewers: figures, files, and what the browser is told."""
 
 from __future__ import annotations
 
@@ -237,3 +237,35 @@ def test_broken_strokes_are_refused_before_anything_is_written(node_classes, com
     with pytest.raises(ValueError, match="clear the mask and paint it again"):
         node_classes["PanoDiff_ViewPanorama"].execute(panorama=panorama, mask_strokes="{")
     assert sorted((comfyui / "temp").rglob("*")) == before
+
+
+def test_cubemaps_are_shown_from_their_faces(node_classes, comfyui, panorama) -> None:
+    (faces,) = (
+        node_classes["PanoDiff_ConvertPanoramaToCubemap"]
+        .execute(panorama=torch.cat([panorama, 1 - panorama]), face_size=16)
+        .result
+    )
+    shown = node_classes["PanoDiff_ViewCubemap"].execute(faces=faces).ui["panodiff_panorama"]
+    assert [(one["kind"], one["width"], one["height"]) for one in shown] == [("cubemap", 48, 32)] * 2
+    for cube, entry in enumerate(shown):
+        with Image.open(saved_file(comfyui, entry)) as image:
+            for face in range(6):  # front, right, back above left, up, down
+                corner = (16 * (face % 3) + 5, 16 * (face // 3) + 7)
+                pixel = torch.tensor(image.getpixel(corner)) / 255
+                assert torch.allclose(pixel, faces[6 * cube + face, 7, 5], atol=0.003), (cube, face)
+    with pytest.raises(ValueError, match="this batch has 5"):
+        node_classes["PanoDiff_ViewCubemap"].execute(faces=faces[:5])
+
+
+def test_videos_travel_as_files(node_classes, comfyui) -> None:
+    av = pytest.importorskip("av")
+    from fractions import Fraction
+
+    from comfy_api.latest import InputImpl, Types
+
+    images = torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 32, 64, 3)
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(10)))
+    (entry,) = node_classes["PanoDiff_ViewVideo"].execute(video=video).ui["panodiff_panorama"]
+    assert (entry["kind"], entry["type"], entry["width"], entry["height"]) == ("video", "temp", 64, 32)
+    with av.open(str(saved_file(comfyui, entry))) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5

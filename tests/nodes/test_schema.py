@@ -36,6 +36,8 @@ IDS = {
     "PanoDiff_PastePerspective",
     "PanoDiff_SavePanorama",
     "PanoDiff_ViewPanorama",
+    "PanoDiff_ViewCubemap",
+    "PanoDiff_ViewVideo",
 }
 LOCALE = ROOT / "locales" / "en"
 

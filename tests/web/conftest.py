@@ -113,7 +113,7 @@ class PlayedComfyUI:
             assert {"filename", "subfolder", "type", "rand"} == set(query), query
             self.asked.append(query["filename"][0])
             data = self.pictures.get(query["filename"][0])
-            return data and (data, "image/png")
+            return data and (data, "video/webm" if query["filename"][0].endswith(".webm") else "image/png")
         for prefix, folder in (
             ("/extensions/PanoDiff/", WEB),
             ("/harness/", HARNESS),
@@ -129,7 +129,15 @@ class PlayedComfyUI:
             def do_GET(self) -> None:
                 found = played.answer(self.path)
                 body, kind = found or (b"not found", "text/plain")
-                self.send_response(200 if found else 404)
+                asked = self.headers.get("Range", "").removeprefix("bytes=").split("-")  # by videos
+                if found and asked[0]:
+                    first, last = int(asked[0]), int(asked[1] or len(body) - 1)
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {first}-{last}/{len(body)}")
+                    body = body[first : last + 1]
+                else:
+                    self.send_response(200 if found else 404)
+                self.send_header("Accept-Ranges", "bytes")
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Content-Security-Policy", POLICY)

@@ -9,29 +9,29 @@ import { useTexts } from "../../web/viewer/texts/text.mjs";
 
 useTexts(EN);
 
-const FULL = { size: [64, 32], sphere: [64, 32] };
+const FULL = { size: [64, 32], sphere: [64, 32], offset: [0, 0], around: 64 };
 
 test("every pixel's middle is that pixel", () => {
   for (const [column, row] of [[0, 0], [63, 0], [0, 31], [63, 31], [17, 9]]) {
-    assert.deepEqual(pixelAt(pixelToLonLat(column, row, 64, 32), FULL, 64), [[column, row], [column, row]]);
+    assert.deepEqual(pixelAt(pixelToLonLat(column, row, 64, 32), FULL), [[column, row], [column, row]]);
   }
 });
 
 test("the last edges belong to the last pixels", () => {
-  assert.deepEqual(pixelAt([Math.PI, -Math.PI / 2], FULL, 64)[0], [63, 31]);
-  assert.deepEqual(pixelAt([-Math.PI, Math.PI / 2], FULL, 64)[0], [0, 0]);
+  assert.deepEqual(pixelAt([Math.PI, -Math.PI / 2], FULL)[0], [63, 31]);
+  assert.deepEqual(pixelAt([-Math.PI, Math.PI / 2], FULL)[0], [0, 0]);
 });
 
 test("a smaller texture still names the picture's own pixels", () => {
   const place = pixelToLonLat(101, 43, 256, 128);
-  assert.deepEqual(pixelAt(place, FULL, 256), [[25, 10], [101, 43]]);
+  assert.deepEqual(pixelAt(place, { ...FULL, around: 256 }), [[25, 10], [101, 43]]);
 });
 
 test("a picture of a part of the sphere begins at its own corner and ends", () => {
-  const part = { size: [48, 32], sphere: [64, 32] }; // 8 columns short at either side of the back
-  assert.deepEqual(pixelAt(pixelToLonLat(8, 5, 64, 32), part, 64)[1], [0, 5]);
-  assert.deepEqual(pixelAt(pixelToLonLat(55, 5, 64, 32), part, 64)[1], [47, 5]);
-  for (const column of [7, 56]) assert.equal(pixelAt(pixelToLonLat(column, 5, 64, 32), part, 64), null);
+  const part = { size: [48, 32], sphere: [64, 32], offset: [8, 0], around: 64 }; // 8 columns short at either side of the back
+  assert.deepEqual(pixelAt(pixelToLonLat(8, 5, 64, 32), part)[1], [0, 5]);
+  assert.deepEqual(pixelAt(pixelToLonLat(55, 5, 64, 32), part)[1], [47, 5]);
+  for (const column of [7, 56]) assert.equal(pixelAt(pixelToLonLat(column, 5, 64, 32), part), null);
 });
 
 test("the largest row may be infinite, which arrives as null", () => {

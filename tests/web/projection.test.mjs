@@ -75,9 +75,13 @@ test("a horizontal field of view belongs to a vertical one", () => {
 });
 
 test("pictures that are not 2:1 lie on the sphere unstretched", () => {
-  assert.deepEqual(coverage(2000, 1000), { full: true, wraps: true, sphere: [2000, 1000] });
-  assert.deepEqual(coverage(2000, 500), { full: false, wraps: true, sphere: [2000, 1000] });
-  assert.deepEqual(coverage(1000, 1000), { full: false, wraps: false, sphere: [2000, 1000] });
+  const sphere = [2000, 1000];
+  assert.deepEqual(coverage(2000, 1000), { full: true, wraps: true, sphere, offset: [0, 0] });
+  assert.deepEqual(coverage(2000, 500), { full: false, wraps: true, sphere, offset: [0, 250] });
+  assert.deepEqual(coverage(1000, 1000), { full: false, wraps: false, sphere, offset: [500, 0] });
+  const crop = { left: 300, top: 100, width: 1000, height: 400, fullWidth: 4000, fullHeight: 2000 };
+  assert.deepEqual(coverage(500, 200, crop), { full: false, wraps: false, sphere, offset: [150, 50] });
+  assert.deepEqual(coverage(2000, 200, { ...crop, left: 0, width: 4000 }).wraps, true);
 });
 
 test("angles are wrapped and written as people read them", () => {

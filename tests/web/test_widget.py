@@ -135,9 +135,9 @@ def test_a_batch_is_paged(page, comfy):
     wait_until(
         page, "([node, mean]) => Math.abs(harness.pixels(node).mean - mean) > 1", [node, before["mean"]]
     )
-    assert box(page, node).locator(".pd360-page").inner_text() == "2 / 2"
-    page.get_by_role("button", name="Next picture").click()
-    wait_until(page, "document.querySelector('.pd360-page').textContent === '1 / 2'")
+    assert box(page, node).locator(".pd360-player .pd360-value").inner_text() == "2 / 2"
+    page.get_by_role("button", name="Previous picture").click()
+    wait_until(page, "document.querySelector('.pd360-player .pd360-value').textContent === '1 / 2'")
 
 
 def test_drag_turns_with_the_hand_and_glides_on(page):
@@ -347,9 +347,9 @@ def test_nothing_is_drawn_out_of_sight(page):
 
 
 def test_a_picture_that_is_not_2_to_1_is_letterboxed_with_a_warning(page, comfy):
-    comfy.pictures["wide.png"] = png_bytes(synthetic_panorama(256)[:, 64:192])
+    comfy.pictures["wide.png"] = png_bytes(synthetic_panorama(256)[:, 72:184])
     node = place(page, "wide.png")
-    assert "512 × 128 is not 2:1" in box(page, node).locator(".pd360-notice").inner_text()
+    assert "512 × 112 is not 2:1" in box(page, node).locator(".pd360-notice").inner_text()
     viewer = box(page, node).locator(".pd360")
     viewer.focus()
     for _ in range(10):

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { MODE_NAMES } from "../../web/viewer/geometry/modes.mjs";
 import { compassPoint } from "../../web/viewer/geometry/projection.mjs";
 import { LENGTHS } from "../../web/viewer/picture/capture.mjs";
+import { EYES, STEREO } from "../../web/viewer/picture/stereo.mjs";
 import { DE } from "../../web/viewer/texts/de.mjs";
 import { EN } from "../../web/viewer/texts/en.mjs";
 import { LANGUAGES, languageOf, text, useTexts } from "../../web/viewer/texts/text.mjs";
@@ -21,7 +22,7 @@ const SOURCES = new Map(
 const CODE = [...SOURCES.values()].join("\n");
 
 // What is no text for people: names of keys and elements, and errors that only a mistake in our own code can raise.
-const NO_TEXT = [/^Escape$/, /^input, select$/, /^Shift\+Z$/, /^There is no (view mode|display setting) /];
+const NO_TEXT = [/^Escape$/, /^input, select(, button)?$/, /^(CroppedArea|FullPano)/, /^Shift\+Z$/, /^There is no (view mode|display setting) /];
 
 /** The literals of a source that look like words for people. */
 function words(source) {
@@ -51,6 +52,7 @@ test("every key that a module names exists, and none is left over", () => {
   const named = [...CODE.matchAll(/\btext\(([^;]*?)\)/g)].flatMap(([, inside]) => inside.match(/"\w+"/g) ?? []);
   const computed = [
     ...MODE_NAMES, ...LENGTHS.filter((name) => !Number(name)).map((name) => `${name}Length`),
+    ...[...STEREO, ...EYES].map((name) => `${name}Eye`),
     ...[0, 45, 90, 135, 180, 225, 270, 315].map(compassPoint),
   ];
   const asked = [...named.map((key) => key.slice(1, -1)), ...computed];

@@ -13,9 +13,8 @@ import { dragTurn } from "./motion/dragging.mjs";
 import { createLens, windowToLonLat } from "./geometry/lens.mjs";
 import { ModeSwitch } from "./motion/mode_switch.mjs";
 import { Overlay } from "./panel/overlay.mjs";
-import { coverage } from "./geometry/projection.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
-import { loadPicture, warningsAbout } from "./picture/source.mjs";
+import { pictureFor, warningsAbout } from "./picture/source.mjs";
 import { saveView } from "./picture/view_picture.mjs";
 import { text } from "./texts/text.mjs";
 
@@ -28,13 +27,9 @@ export class PanoramaView {
    *     `wheelNeedsFocus`: the wheel belongs to the page (a ComfyUI canvas) until the viewer was clicked
    */
   constructor(root, { label = text("viewer"), emptyText = "", wheelNeedsFocus = false } = {}) {
-    Object.assign(this, { root, emptyText, wheelNeedsFocus });
+    Object.assign(this, { root, emptyText, wheelNeedsFocus, onScreen: true, frame: 0, picture: null });
     root.panoramaView = this; // for scripts that drive the page
-    this.onPage = () => {}; // set by whoever shows a batch: step forward (1) or back (-1)
-    this.picture = null; // texture handle
     this.loaded = null; // what `show` was last asked for, to load it again after a lost context
-    this.onScreen = true;
-    this.frame = 0;
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
     this.modes = new ModeSwitch(this.camera, () => motion.matches);
@@ -42,7 +37,7 @@ export class PanoramaView {
     this.tools = new Map(); // by key
     this.mask = null; // a MaskLayer over the picture
     this.painting = false; // a brush has the left button
-    this.drawn = () => {}; // called after each drawing
+    this.drawn = this.sighted = () => {}; // called after each drawing; with whether the viewer came into sight
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.buildElement(label);
     this.addTool("save", text("save"), "s", () => saveView(this));
@@ -72,7 +67,6 @@ export class PanoramaView {
       zoomOut: act(() => this.camera.zoom(1 / ZOOM_STEP)),
       reset: act(() => this.camera.glideTo(this.modes.home)),
       fullscreen: () => this.toggleFullscreen(),
-      page: (step) => this.onPage(step),
       setMode: (mode) => this.setMode(mode),
       setDisplay: (changes) => this.setDisplay(changes),
       setLength: (name) => this.setLength(name),
@@ -93,8 +87,8 @@ export class PanoramaView {
   }
 
   wheelIsOurs(event) {
-    if (document.fullscreenElement === this.root || !this.wheelNeedsFocus) return true;
-    return !event.ctrlKey && this.root.contains(document.activeElement);
+    const ours = document.fullscreenElement === this.root || !this.wheelNeedsFocus;
+    return ours || (!event.ctrlKey && this.root.contains(document.activeElement));
   }
 
   listenToPage() {
@@ -107,6 +101,7 @@ export class PanoramaView {
     this.resizing.observe(this.root);
     this.watching = new IntersectionObserver((entries) => {
       this.onScreen = entries.at(-1).isIntersecting;
+      this.sighted(this.onScreen);
       this.requestFrame();
     });
     this.watching.observe(this.root);
@@ -138,21 +133,21 @@ export class PanoramaView {
 
   /**
    * Load a picture and show it; the one before stays until then. A later call overtakes an earlier one.
-   * @param {string|Blob} source same-origin address or file
-   * @param {{caption?: string[], notices?: string[]}} texts lines shown with the picture
+   * @param {string|Blob|{load, ready}} source same-origin address, file, or what `pictureFor` takes
+   * @param {{caption?: string[], notices?: string[]}} options lines shown with it, and those of `pictureFor`
    * @returns {Promise<boolean>} false when overtaken or disposed meanwhile. Throws what loading throws.
    */
-  async show(source, texts = {}) {
+  async show(source, options = {}) {
     if (!this.renderer) throw new Error(text("noWebgl"));
     this.loading?.abort();
     const loading = new AbortController();
     this.loading = loading;
-    this.loaded = { source, texts };
-    this.overlay.showBusy(true);
+    this.loaded = { source, options };
+    if (!source.ready) this.overlay.showBusy(true);
     try {
-      const picture = await loadPicture(source, this.renderer.maxTextureSize, loading.signal);
-      if (!loading.signal.aborted && !this.renderer.lost) this.replacePicture(picture, texts);
-      picture.bitmap.close();
+      const picture = await pictureFor(source, options, this.renderer.maxTextureSize, loading.signal);
+      if (!loading.signal.aborted && !this.renderer.lost) this.replacePicture(picture, options);
+      if (!picture.kept) picture.bitmap.close();
       return !loading.signal.aborted;
     } catch (problem) {
       if (loading.signal.aborted) return false;
@@ -163,13 +158,13 @@ export class PanoramaView {
   }
 
   replacePicture(picture, { caption = [], notices = [] }) {
-    const texture = this.renderer.createTexture(picture.bitmap, picture);
+    const texture = this.renderer.createPicture(picture, this.display.stereo);
     this.renderer.deleteTexture(this.picture);
     this.picture = texture;
-    [this.around] = coverage(picture.width, picture.height).sphere;
+    this.overlay.options.showEyes(texture.right);
     this.overlay.showMessage("");
     this.overlay.showCaption(caption);
-    this.overlay.showNotices([...notices, ...warningsAbout(picture)]);
+    this.overlay.showNotices([...notices, ...warningsAbout(picture, texture.layout)]);
     this.root.classList.add("pd360-has-picture");
     this.requestFrame();
   }
@@ -212,8 +207,10 @@ export class PanoramaView {
 
   /** Change some of the settings of picture/display.mjs. */
   setDisplay(changes) {
+    const { stereo } = this.display;
     this.display = changedDisplay(this.display, changes);
     this.overlay.options.showDisplay(this.display);
+    if (this.display.stereo !== stereo) this.reload();
     this.requestFrame();
   }
 
@@ -275,8 +272,12 @@ export class PanoramaView {
   contextRestored() {
     this.overlay.showNotices([]);
     this.requestFrame();
+    this.reload();
+  }
+
+  reload() {
     if (!this.loaded) return;
-    this.show(this.loaded.source, this.loaded.texts).catch((problem) => this.clear(problem.message, true));
+    this.show(this.loaded.source, this.loaded.options).catch((problem) => this.clear(problem.message, true));
   }
 
   dispose() {

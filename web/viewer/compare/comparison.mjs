@@ -67,7 +67,7 @@ export class Comparison {
     renderer?.deleteTexture(this.texture);
     // Without its context a texture cannot be made: something that counts as lost.
     this.texture = picture && (renderer.lost ? {} : renderer.createTexture(picture.bitmap, picture));
-    const warnings = picture ? warningsAbout(picture) : [];
+    const warnings = picture ? warningsAbout(picture, "one") : [];
     overlay.notices.append(...warnings.map((line) => element("p", "pd360-notice", {}, `B: ${line}`)));
     this.set({});
   }

@@ -80,14 +80,26 @@ export function pixelToLonLat(column, row, width, height) {
 /**
  * How a `width` × `height` picture lies on the sphere without being stretched.
  * A picture of 2:1 covers it; a wider one leaves the poles open, a narrower one leaves the back open.
- * `sphere` is the size, in picture pixels, that the whole sphere would have.
+ * A `crop` (picture/gpano.mjs) says instead which part of the sphere it is.
+ * `sphere` is the size, in picture pixels, that the whole sphere would have; `offset` where the picture begins.
  */
-export function coverage(width, height) {
-  const full = width === 2 * height;
+export function coverage(width, height, crop = null) {
+  if (crop) {
+    const scale = [width / crop.width, height / crop.height];
+    const scaled = (...sizes) => sizes.map((size, axis) => size * scale[axis]);
+    return {
+      full: false,
+      wraps: crop.width === crop.fullWidth,
+      sphere: scaled(crop.fullWidth, crop.fullHeight),
+      offset: scaled(crop.left, crop.top),
+    };
+  }
+  const sphere = width >= 2 * height ? [width, width / 2] : [2 * height, height];
   return {
-    full,
+    full: width === 2 * height,
     wraps: width >= 2 * height,
-    sphere: width >= 2 * height ? [width, width / 2] : [2 * height, height],
+    sphere,
+    offset: [(sphere[0] - width) / 2, (sphere[1] - height) / 2],
   };
 }
 

@@ -6,13 +6,18 @@
  * does.
  */
 
+import { EYE_PARTS, eyesShown, stereoOf } from "../picture/stereo.mjs";
 import { coverage } from "../geometry/projection.mjs";
 import { setHeat } from "./heat.mjs";
-import { VERTEX_SHADER, fragmentShader, variantOf } from "./shader.mjs";
+import { buildProgram } from "./program.mjs";
+import { variantOf } from "./shader.mjs";
 import { text } from "../texts/text.mjs";
-import { UNIFORMS, setDifference, setDisplay, setLens, setMask, setPicture } from "./uniforms.mjs";
+import { setDifference, setDisplay, setLens, setMask, setPicture } from "./uniforms.mjs";
 
 const MAX_ANISOTROPY = 8;
+
+// The faces F, R, B, L, U, D of a 3 × 2 picture, counted from TEXTURE_CUBE_MAP_POSITIVE_X; they lie as GL has them.
+const CUBE_TARGETS = [4, 0, 5, 1, 2, 3];
 
 let shared = null;
 
@@ -44,28 +49,10 @@ export function rendererStatistics() {
   };
 }
 
-function compileShader(gl, type, source) {
-  const shader = gl.createShader(type);
-  gl.shaderSource(shader, source);
-  gl.compileShader(shader);
-  return shader;
-}
-
-function buildProgram(gl, variant) {
-  const program = gl.createProgram();
-  const shaders = [
-    compileShader(gl, gl.VERTEX_SHADER, VERTEX_SHADER),
-    compileShader(gl, gl.FRAGMENT_SHADER, fragmentShader(variant)),
-  ];
-  for (const shader of shaders) gl.attachShader(program, shader);
-  gl.linkProgram(program);
-  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-    const logs = shaders.map((shader) => gl.getShaderInfoLog(shader)).join("\n");
-    throw new Error(text("shaderFails", { log: `${gl.getProgramInfoLog(program)}\n${logs}` }));
-  }
-  for (const shader of shaders) gl.deleteShader(shader);
-  const locations = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
-  return { program, locations };
+/** [left, top, width, height] in pixels of a part of `source`, given in shares. */
+function partOf(source, [left, top, width, height]) {
+  const [across, down] = [source.videoWidth || source.width, source.videoHeight || source.height];
+  return [across * left, down * top, across * width, down * height].map(Math.floor);
 }
 
 /** Whether a processor draws, where long areas of a texture cost more than they show. */
@@ -114,36 +101,83 @@ class Renderer {
     return this.gl.isContextLost();
   }
 
+  /** Upload a loaded picture: a panorama, two by the setting `stereo` (see picture/stereo.mjs), or a cube. */
+  createPicture(picture, stereo) {
+    const layout = stereoOf(picture, stereo);
+    const [left, right] = picture.cube
+      ? [this.createCube(picture.bitmap)]
+      : EYE_PARTS[layout].map((part) => this.createTexture(picture.bitmap, picture, part));
+    return Object.assign(left, { right, layout });
+  }
+
   /**
-   * Upload a picture. `source` is an ImageBitmap or a canvas; `trueSize` its size before any downscaling,
-   * which decides how it lies on the sphere. Returns a handle for `draw` and `deleteTexture`.
+   * Upload a picture. `source` is an ImageBitmap, a canvas or a video; `trueSize` its size before any downscaling,
+   * which decides how it lies on the sphere; `part` what of it is meant, in shares. Returns a handle for `draw` and
+   * `deleteTexture`.
    */
-  createTexture(source, trueSize) {
-    const { gl } = this;
-    const placement = coverage(trueSize.width, trueSize.height);
-    const scale = source.width / trueSize.width;
-    const handle = {
-      texture: gl.createTexture(),
-      full: placement.full,
-      wraps: placement.wraps,
-      size: [source.width, source.height],
-      anisotropy: this.anisotropy,
-      sphere: placement.full ? [source.width, source.height] : placement.sphere.map((size) => size * scale),
-      bytes: Math.round((source.width * source.height * 4 * 4) / 3), // RGBA and its mipmaps
-    };
-    gl.bindTexture(gl.TEXTURE_2D, handle.texture);
-    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, source);
-    gl.generateMipmap(gl.TEXTURE_2D);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, handle.wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
+  createTexture(source, trueSize, part = EYE_PARTS.one[0]) {
+    const { gl, anisotropy } = this;
+    const [left, top, width, height] = partOf(source, part);
+    const trueWidth = trueSize.width * part[2];
+    const { full, wraps, sphere, offset } = coverage(trueWidth, trueSize.height * part[3], trueSize.crop);
+    const scaled = (sizes) => sizes.map((size) => (size * width) / trueWidth);
+    const handle = this.keep(gl.TEXTURE_2D, source, [[gl.TEXTURE_2D, left, top, width, height]], {
+      full, wraps, anisotropy,
+      size: [width, height],
+      around: sphere[0],
+      sphere: full ? [width, height] : scaled(sphere),
+      offset: scaled(offset),
+    });
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
-    if (this.anisotropy > 1) {
-      gl.texParameterf(gl.TEXTURE_2D, this.anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, this.anisotropy);
+    if (anisotropy > 1) gl.texParameterf(gl.TEXTURE_2D, this.anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, anisotropy);
+    return handle;
+  }
+
+  /** Upload six faces that lie 3 × 2: F R B above L U D. */
+  createCube(source) {
+    const { gl } = this;
+    const size = source.width / 3;
+    if (size > gl.getParameter(gl.MAX_CUBE_MAP_TEXTURE_SIZE)) {
+      throw new Error(text("largeCube", { size }));
     }
+    const faces = CUBE_TARGETS.map((target, face) => [
+      gl.TEXTURE_CUBE_MAP_POSITIVE_X + target, (face % 3) * size, face < 3 ? 0 : size, size, size,
+    ]);
+    return this.keep(gl.TEXTURE_CUBE_MAP, source, faces, {
+      cube: true, full: true, anisotropy: 1, around: 4 * size, sphere: [4 * size, 2 * size], offset: [0, 0],
+    });
+  }
+
+  /** A handle whose texture holds `pieces` of `source`: [where, left, top, width, height]. */
+  keep(target, source, pieces, more) {
+    const { gl } = this;
+    const [, , , width, height] = pieces[0];
+    const bytes = Math.round((width * height * pieces.length * 4 * 4) / 3); // RGBA and its mipmaps
+    const handle = { ...more, texture: gl.createTexture(), target, pieces, bytes };
+    this.fill(handle, source);
+    gl.texParameteri(target, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
+    gl.texParameteri(target, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
     this.textures.add(handle);
     return handle;
+  }
+
+  /** Fill a picture's texture from a `source` of the same size: the next frame of a video. */
+  fill({ texture, target, pieces, right }, source) {
+    const { gl } = this;
+    const skip = (columns, rows) => {
+      gl.pixelStorei(gl.UNPACK_SKIP_PIXELS, columns);
+      gl.pixelStorei(gl.UNPACK_SKIP_ROWS, rows);
+    };
+    gl.bindTexture(target, texture);
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    for (const [where, left, top, width, height] of pieces) {
+      skip(left, top);
+      gl.texImage2D(where, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, source);
+    }
+    skip(0, 0);
+    gl.generateMipmap(target);
+    if (right) this.fill(right, source);
   }
 
   /** An empty mask over the whole sphere: a handle for `updateMask`, `draw` and `deleteTexture`. */
@@ -182,6 +216,7 @@ class Renderer {
   deleteTexture(handle) {
     if (!handle || !this.textures.delete(handle)) return;
     this.gl.deleteTexture(handle.texture);
+    this.deleteTexture(handle.right);
   }
 
   /**
@@ -208,18 +243,22 @@ class Renderer {
   /** Draw into a part of the framebuffer that is bound, and of that only the columns [left, right). */
   shade(picture, lens, display, { mask = null, difference = null }, { x, y, width, height }, [left, right] = [0, width]) {
     const { gl } = this;
-    const { program, locations } = this.programFor(variantOf(picture, lens, display, mask, difference));
-    gl.useProgram(program);
-    setLens(gl, locations, lens, width, height);
-    setPicture(gl, locations, picture);
-    setDisplay(gl, locations, display);
-    if (mask) setMask(gl, locations, mask);
-    if (picture && display.heat) setHeat(gl, locations, picture, lens);
-    if (difference) setDifference(gl, locations, difference);
     gl.viewport(x, y, width, height);
     gl.scissor(x + left, y, right - left, height);
     gl.bindVertexArray(this.vertices);
-    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    for (const [eye, ...channels] of eyesShown(picture, display.eye)) {
+      const { program, locations } = this.programFor(variantOf(eye, lens, display, mask, difference));
+      gl.useProgram(program);
+      setLens(gl, locations, lens, width, height);
+      setPicture(gl, locations, eye);
+      setDisplay(gl, locations, display);
+      if (mask) setMask(gl, locations, mask);
+      if (eye && !eye.cube && display.heat) setHeat(gl, locations, eye, lens);
+      if (difference) setDifference(gl, locations, difference);
+      gl.colorMask(...channels, true);
+      gl.drawArrays(gl.TRIANGLES, 0, 3);
+    }
+    gl.colorMask(true, true, true, true);
   }
 
   programFor(variant) {

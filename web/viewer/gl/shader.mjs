@@ -53,11 +53,12 @@ export function variantOf(picture, lens, display, mask = null, difference = null
   const flags = [
     ["ANISOTROPIC", coarse && picture.anisotropy > 1],
     ["PARTIAL", picture && !picture.full],
+    ["CUBE", picture?.cube],
     ["TONE", display.exposureEv !== 0 || display.gamma !== 1],
     ["CHECKER", display.checker],
     ["CONTRAST", display.contrast],
     ["SEAM_LINE", display.seamLine],
-    ["HEAT", picture && display.heat],
+    ["HEAT", picture && !picture.cube && display.heat],
     ["MASK", mask],
   ];
   return [
@@ -75,6 +76,7 @@ ${definitions}
 precision highp float;
 precision highp int;
 precision highp sampler2D;
+precision highp samplerCube;
 out vec4 color;
 ${RAYS}
 ${PICTURE}

@@ -4,16 +4,32 @@ import { ERROR_COLOURS } from "./error_colours.mjs";
 import { HEAT } from "./heat.mjs";
 
 export const PICTURE = `
-uniform sampler2D u_picture;
 uniform bool u_wraps;        // of a part of the sphere: the column after the last is the first
 uniform vec2 u_sphere;       // size of the whole sphere in texels
+uniform vec2 u_offset;       // where in it the picture begins
 uniform float u_anisotropy;  // how much longer than wide the area of one reading may be
 uniform float u_exposure;    // factor in linear light
 uniform float u_gamma;
 
 const vec3 NIGHT = vec3(0.055, 0.063, 0.078);
 
-// A picture texel. Colours are multiplied by alpha, so that transparent texels do not bleed.
+#ifdef CUBE
+#define PLACE vec3
+uniform samplerCube u_picture;
+#else
+#define PLACE vec2
+uniform sampler2D u_picture;
+#endif
+
+// Filtered by the hardware, which reads across the edges of a cube. Colours are multiplied by alpha, so that
+// transparent texels do not bleed.
+vec4 filtered(PLACE place, float level) {
+  vec4 value = textureLod(u_picture, place, level);
+  return vec4(value.rgb * value.a, value.a);
+}
+
+#ifndef CUBE
+// A picture texel.
 vec4 texel(int column, int row) {
   vec4 value = texelFetch(u_picture, ivec2(column, row), 0);
   return vec4(value.rgb * value.a, value.a);
@@ -60,13 +76,14 @@ vec4 averaged(vec2 uv, Sight sight) {
 #endif
   vec2 scale = vec2(1.0 / (2.0 * PI * narrow), -1.0 / PI) * u_sphere / vec2(textureSize(u_picture, 0));
   vec4 value = textureGrad(u_picture, uv, sight.change[0] * scale, sight.change[1] * scale);
+  return vec4(value.rgb * value.a, value.a);
 #else
   // In steps too small to see: software renderers read neighbours of one level together.
   float level = floor(16.0 * log2(sight.footprint * u_sphere.y / PI) + 0.5) / 16.0;
-  vec4 value = textureLod(u_picture, uv, level);
+  return filtered(uv, level);
 #endif
-  return vec4(value.rgb * value.a, value.a);
 }
+#endif
 
 vec3 ground() {
 #ifdef CHECKER
@@ -88,10 +105,11 @@ vec3 fromLinear(vec3 c) {
 #endif
 
 // A value as the display settings show it.
-vec3 displayed(vec3 value, vec2 uv) {
+vec3 displayed(vec4 read, PLACE place) {
+  vec3 value = read.rgb + ground() * (1.0 - read.a);
 #ifdef CONTRAST
-  vec4 mean = textureLod(u_picture, uv, max(log2(u_sphere.x / 64.0), 0.0));
-  value = 0.5 + 8.0 * (value - mean.rgb * mean.a - ground() * (1.0 - mean.a));
+  vec4 mean = filtered(place, max(log2(u_sphere.x / 64.0), 0.0));
+  value = 0.5 + 8.0 * (value - mean.rgb - ground() * (1.0 - mean.a));
 #endif
 #ifdef TONE
   value = fromLinear(clamp(toLinear(clamp(value, 0.0, 1.0)) * u_exposure, 0.0, 1.0));
@@ -144,17 +162,27 @@ vec3 seen(Sight sight) {
   return emptySphere(sight);
 #elif READING == DIFFERENCE
   return difference();
+#elif defined(CUBE)
+  float level = 0.0;
+#if READING == AREAS
+  vec3 ray = abs(sight.ray); // towards its corners a face has smaller texels
+  float depth = max(ray.x, max(ray.y, ray.z)) / length(ray);
+  level = max(log2(sight.footprint * 0.25 * u_sphere.y) - 1.5 * log2(depth), 0.0);
+#endif
+  return displayed(filtered(sight.ray, level), sight.ray);
 #else
   ivec2 size = textureSize(u_picture, 0);
-  vec2 border = 0.5 * (u_sphere - vec2(size));
-  vec2 position = vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI) * u_sphere - border;
+  vec2 position = vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI) * u_sphere - u_offset;
+#ifdef PARTIAL
+  position.x -= u_sphere.x * floor(position.x / u_sphere.x); // a part may lie across the back
+#endif
   vec2 uv = position / vec2(size);
 #if READING == POINTS
   vec4 value = bilinear(position - 0.5, size);
 #else
   vec4 value = averaged(uv, sight);
 #endif
-  vec3 shown = displayed(value.rgb + ground() * (1.0 - value.a), uv);
+  vec3 shown = displayed(value, uv);
 #ifdef HEAT
   shown = heated(shown, uv, sight.lat);
 #endif

@@ -96,15 +96,24 @@ Plane planeAt(vec2 p) {
 
 // Where a window pixel looks, how far apart in radians neighbouring pixels look there, and how much of it the
 // picture covers. Each of the columns of change is a neighbour's (right of it, above it) longitude and
-// latitude, as far as it lies to the east and north; on a flat picture that is measured in longitude.
-struct Sight { float lon; float lat; float footprint; mat2 change; float covered; };
+// latitude, as far as it lies to the east and north; on a flat picture that is measured in longitude. The ray has
+// any length.
+struct Sight { float lon; float lat; float footprint; mat2 change; float covered; vec3 ray; };
 
 #if PROJECTION == EQUIRECTANGULAR
 Sight sightAt(vec2 p, float perPixel) {
   float border = min(PI - abs(p.x - u_centre.x), 0.5 * PI - abs(p.y));
   float lon = p.x - 2.0 * PI * floor(p.x / (2.0 * PI) + 0.5);
   mat2 change = mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x) * perPixel;
-  return Sight(lon, p.y, perPixel, change, border / perPixel);
+  vec3 ray = vec3(0.0);
+#ifdef CUBE
+  float east = abs(lon), up = abs(p.y); // half a pixel beyond a pole it is behind it
+  float across = sine(0.5 * PI - up);
+  float ahead = sine(abs(0.5 * PI - east)), aside = sine(min(east, PI - east));
+  ray = vec3(lon < 0.0 ? -aside : aside, 0.0, east < 0.5 * PI ? ahead : -ahead) * across;
+  ray.y = p.y < 0.0 ? -sine(up) : sine(up);
+#endif
+  return Sight(lon, p.y, perPixel, change, border / perPixel, ray);
 }
 #else
 // How far a step along the ray's derivative turns the ray, squared, in units of the ray's length.
@@ -128,7 +137,8 @@ Sight sightAt(vec2 p, float perPixel) {
   change = mat2(dot(east, along[0]), dot(north, along[0]), dot(east, along[1]), dot(north, along[1]));
 #endif
   return Sight(
-    angleOf(ray.x, ray.z), angleOf(ray.y, across), perPixel * sqrt(turn / size), change, plane.border / perPixel
+    angleOf(ray.x, ray.z), angleOf(ray.y, across), perPixel * sqrt(turn / size), change, plane.border / perPixel,
+    ray
   );
 }
 #endif

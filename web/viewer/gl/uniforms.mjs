@@ -2,7 +2,7 @@
 
 export const UNIFORMS = Object.freeze([
   "u_window", "u_reach", "u_centre", "u_turn", "u_bend", "u_rotation",
-  "u_picture", "u_wraps", "u_sphere",
+  "u_picture", "u_wraps", "u_sphere", "u_offset",
   "u_anisotropy", "u_exposure", "u_gamma", "u_mask", "u_level", "u_average", "u_other", "u_scale",
 ]);
 
@@ -18,10 +18,11 @@ export function setLens(gl, at, lens, width, height) {
 /** `picture` is a handle of the renderer or null. */
 export function setPicture(gl, at, picture) {
   gl.activeTexture(gl.TEXTURE0);
-  gl.bindTexture(gl.TEXTURE_2D, picture ? picture.texture : null);
+  if (picture) gl.bindTexture(picture.target, picture.texture);
   gl.uniform1i(at.u_picture, 0);
   gl.uniform1i(at.u_wraps, picture?.wraps ? 1 : 0);
   gl.uniform2fv(at.u_sphere, picture ? picture.sphere : [2, 1]);
+  gl.uniform2fv(at.u_offset, picture ? picture.offset : [0, 0]);
   gl.uniform1f(at.u_anisotropy, picture ? picture.anisotropy : 1);
 }
 

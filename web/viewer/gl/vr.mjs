@@ -55,7 +55,7 @@ function drawEyes({ renderer, picture, mask, display }, layer, eyes, yawDeg) {
   for (const eye of eyes) {
     const viewport = layer.getViewport(eye);
     const lens = eyeLens(eye.projectionMatrix, eye.transform.matrix, viewport, yawDeg);
-    renderer.shade(picture, lens, displayIn("perspective", display), { mask: painted }, viewport);
+    renderer.shade(picture, lens, displayIn("perspective", { ...display, eye: eye.eye === "right" ? "right" : "left" }), { mask: painted }, viewport);
   }
   gl.bindFramebuffer(gl.FRAMEBUFFER, null);
 }

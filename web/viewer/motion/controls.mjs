@@ -143,7 +143,7 @@ export class Controls {
 
   keyDown(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches?.("input, select")) return; // they have their own keys
+    if (event.target.matches?.(event.key === " " ? "input, select, button" : "input, select")) return; // their own keys
     const action = this.actionOf(event);
     if (!action) return;
     event.preventDefault();

@@ -8,6 +8,10 @@ function widgetOf(node, name) {
   return widget;
 }
 
+export function hasValue(node, name) {
+  return Boolean(node.widgets?.some((one) => one.name === name));
+}
+
 export function readValue(node, name) {
   return widgetOf(node, name).value;
 }

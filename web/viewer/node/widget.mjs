@@ -4,7 +4,7 @@
  * The node sends
  *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height, measures}, …], panodiff_compare: […] }
  * with one entry per picture of a batch; the second list is there where something is compared. Pictures come
- * through ComfyUI's /view.
+ * through ComfyUI's /view. An entry with `kind` "cubemap" is a picture of six faces, one with "video" a video file.
  */
 
 import { isCameraView, roundedPose } from "../picture/capture.mjs";
@@ -15,8 +15,9 @@ import { Gyroscope } from "../motion/gyroscope.mjs";
 import { MODES } from "../geometry/modes.mjs";
 import { MaskTool } from "../mask/tool.mjs";
 import { MeasuresTool } from "../panel/measures.mjs";
-import { hideValue, readValue, writeValues } from "./values.mjs";
+import { hasValue, hideValue, readValue, writeValues } from "./values.mjs";
 import { PanoramaView } from "../panorama_view.mjs";
+import { Player } from "../moving/player.mjs";
 import { PictureGoneError } from "../picture/source.mjs";
 import { ensureStyles } from "./styles.mjs";
 import { offerVr } from "./vr.mjs";
@@ -26,6 +27,7 @@ import { text } from "../texts/text.mjs";
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
 const STROKES = "mask_strokes"; // the input that keeps what is painted
 const FOLDERS = new Set(["temp", "output", "input"]);
+const KINDS = new Set(["cubemap", "video"]);
 
 export function mount(host, node, api) {
   ensureStyles();
@@ -43,8 +45,10 @@ function picturesIn(entries) {
   if (!Array.isArray(entries)) return [];
   return entries
     .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
-    .map(({ filename, subfolder, type, measures }) =>
-      ({ filename, subfolder: String(subfolder ?? ""), type, ...(measures && { measures }) }));
+    .map(({ filename, subfolder, type, kind, measures }) => ({
+      filename, subfolder: String(subfolder ?? ""), type,
+      ...(KINDS.has(kind) && { kind }), ...(measures && { measures }),
+    }));
 }
 
 export function viewAddress({ filename, subfolder, type }, api) {
@@ -55,14 +59,17 @@ export function viewAddress({ filename, subfolder, type }, api) {
 
 class PanoramaWidget {
   constructor(host, node, api) {
-    Object.assign(this, { node, api, result: null, index: 0, choices: {} });
+    Object.assign(this, { node, api, result: null, choices: {} });
     this.view = new PanoramaView(host, {
       label: text("viewer"),
       emptyText: text("run"),
       wheelNeedsFocus: true,
     });
-    this.view.onPage = (step) => this.page(step);
-    this.view.addTool("capture", text("capture"), "c", () => this.capture());
+    this.player = new Player(this.view, {
+      shown: (index) => this.shown(index),
+      failed: (problem) => this.failed(problem),
+    });
+    if (hasValue(node, STROKES)) this.handBack();
     hideValue(node, STROKES);
     this.mask = new MaskTool(this.view, {
       read: () => readValue(node, STROKES),
@@ -87,7 +94,7 @@ class PanoramaWidget {
 
   /** The node ran. Its files may have the names of older ones, so they are always loaded. */
   executed(output) {
-    this.mask.sync();
+    this.mask?.sync();
     const result = readResult(output);
     if (!result) return;
     this.node.properties ??= {};
@@ -97,7 +104,7 @@ class PanoramaWidget {
 
   /** After loading, pasting or undoing: the result that the node remembers. */
   restore() {
-    this.mask.sync();
+    this.mask?.sync();
     this.outputsShown(this.node.properties?.[PROPERTY]);
   }
 
@@ -107,16 +114,11 @@ class PanoramaWidget {
   }
 
   showResult(result) {
-    this.index = Math.min(this.index, result.panodiff_panorama.length - 1);
     this.result = result;
-    return this.showPicture();
-  }
-
-  page(step) {
-    const total = this.result?.panodiff_panorama.length ?? 0;
-    if (total < 2) return;
-    this.index = (this.index + step + total) % total;
-    this.showPicture();
+    const entries = result.panodiff_panorama;
+    const [{ kind }] = entries;
+    const addresses = entries.map((entry) => viewAddress(entry, this.api));
+    return this.player.open(addresses, { video: kind === "video", cube: kind === "cubemap" });
   }
 
   /** Hand the view to the node's inputs, so that the next run renders it at full resolution. */
@@ -139,21 +141,14 @@ class PanoramaWidget {
     if (wired.length > 0) this.view.overlay.say(text("wired", { names: wired.join(", ") }));
   }
 
-  async showPicture() {
+  /** The picture `index` of the result is shown: its figures, and what it is compared with. */
+  async shown(index) {
     const { panodiff_panorama: pictures, panodiff_compare: others = [] } = this.result;
+    this.measures.show(pictures[index]?.measures);
     // A shorter batch's last picture stands for the rest.
-    let other = others[this.index] ?? others.at(-1);
-    this.view.overlay.showPage(this.index, pictures.length);
-    try {
-      // A later picture may have overtaken this one.
-      if (!(await this.view.show(viewAddress(pictures[this.index], this.api)))) return;
-      this.measures.show(pictures[this.index].measures);
-    } catch (problem) {
-      this.measures.show(null);
-      const gone = problem instanceof PictureGoneError;
-      this.view.clear(gone ? text("runAgain", { problem: problem.message }) : problem.message, !gone);
-      other = null;
-    }
+    const other = others[index] ?? others.at(-1);
+    if (other === this.other) return;
+    this.other = other;
     try {
       await this.view.compare(other && viewAddress(other, this.api));
     } catch (problem) {
@@ -161,11 +156,20 @@ class PanoramaWidget {
     }
   }
 
+  failed(problem) {
+    this.measures.show(null);
+    this.other = null;
+    this.view.compare(null);
+    const gone = problem instanceof PictureGoneError;
+    this.view.clear(gone ? text("runAgain", { problem: problem.message }) : problem.message, !gone);
+  }
+
   dispose() {
     unlink(this.view);
     this.comparison.dispose();
-    this.mask.dispose();
+    this.mask?.dispose();
     this.measures.dispose();
+    this.player.close();
     this.view.dispose();
   }
 }

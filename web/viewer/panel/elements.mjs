@@ -16,6 +16,14 @@ export function iconButton(name, label, action) {
   return made;
 }
 
+/** A labelled list to choose from, by names and what `named` calls them; its `control` is the list. */
+export function selectRow(label, names, named, action) {
+  const options = names.map((value) => element("option", "", { value }, named(value)));
+  const select = element("select", "pd360-select", {}, ...options);
+  select.addEventListener("change", () => action(select.value));
+  return element("label", "pd360-length", {}, label, select);
+}
+
 /**
  * A labelled slider: its `row`, and `show(value, text)` for its value and how it is read out.
  * @param {{label: string, range: number[], step: number}} settings

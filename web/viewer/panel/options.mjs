@@ -2,8 +2,9 @@
 
 import { LENGTHS } from "../picture/capture.mjs";
 import { DISPLAY, EXPOSURE_RANGE_EV, GAMMA_RANGE } from "../picture/display.mjs";
-import { element, iconButton, sliderRow } from "./elements.mjs";
+import { element, iconButton, selectRow, sliderRow } from "./elements.mjs";
 import { MODE_NAMES, keyOf } from "../geometry/modes.mjs";
+import { EYES, STEREO } from "../picture/stereo.mjs";
 import { text } from "../texts/text.mjs";
 
 const SLIDERS = {
@@ -35,7 +36,7 @@ export class OptionsPanel {
     this.opener.setAttribute("aria-controls", id);
     this.panel = element(
       "div", "pd360-panel", { id, role: "group", "aria-label": text("options"), hidden: "" },
-      this.makeModes(), this.makeDisplay(), this.makePictures(),
+      this.makeModes(), this.makeDisplay(), this.makeStereo(), this.makePictures(),
     );
     this.panel.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -45,6 +46,7 @@ export class OptionsPanel {
     root.append(this.panel);
     this.showMode("perspective");
     this.showDisplay(DISPLAY);
+    this.showEyes(false);
   }
 
   makeModes() {
@@ -78,12 +80,26 @@ export class OptionsPanel {
   }
 
   makePictures() {
-    const options = LENGTHS.map((name) =>
-      element("option", "", { value: name }, Number(name) ? name : text(`${name}Length`)));
-    this.length = element("select", "pd360-select", {}, ...options);
-    this.length.addEventListener("change", () => this.actions.setLength(this.length.value));
-    const row = element("label", "pd360-length", {}, text("length"), this.length);
+    const named = (name) => (Number(name) ? name : text(`${name}Length`));
+    const row = selectRow(text("length"), LENGTHS, named, (name) => this.actions.setLength(name));
+    this.length = row.control;
     return element("div", "pd360-display", { role: "group", "aria-label": text("pictures") }, row);
+  }
+
+  makeStereo() {
+    const named = (name) => text(`${name}Eye`);
+    const rows = {
+      stereo: selectRow(text("stereo"), STEREO, named, (stereo) => this.actions.setDisplay({ stereo })),
+      eye: selectRow(text("eye"), EYES, named, (eye) => this.actions.setDisplay({ eye })),
+    };
+    this.selects = Object.entries(rows).map(([name, row]) => [name, row.control]);
+    this.eyeRow = rows.eye;
+    return element("div", "pd360-display", { role: "group", "aria-label": text("stereo") }, ...Object.values(rows));
+  }
+
+  /** Whether there are two eyes to choose from. */
+  showEyes(two) {
+    this.eyeRow.hidden = !two;
   }
 
   /** One of LENGTHS. */
@@ -114,6 +130,7 @@ export class OptionsPanel {
   showDisplay(display) {
     for (const [name, { show }] of this.sliders) show(display[name], SLIDERS[name].shown(display[name]));
     for (const [name, made] of this.switches) made.setAttribute("aria-pressed", String(display[name]));
+    for (const [name, made] of this.selects) made.value = display[name];
   }
 
   dispose() {

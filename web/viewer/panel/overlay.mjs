@@ -13,7 +13,7 @@ const ANNOUNCE_AFTER_MS = 600; // a screen reader hears where the view came to r
 let serial = 0;
 
 export class Overlay {
-  /** @param {{zoomIn, zoomOut, reset, fullscreen, page, setMode, setDisplay, setLength}} actions what the buttons do */
+  /** @param {{zoomIn, zoomOut, reset, fullscreen, setMode, setDisplay, setLength}} actions what the buttons do */
   constructor(root, actions) {
     serial += 1;
     this.root = root;
@@ -38,16 +38,8 @@ export class Overlay {
 
   makeToolbar(actions) {
     this.fullscreenButton = iconButton("fullscreen", text("fullscreen"), actions.fullscreen);
-    this.pageLabel = element("span", "pd360-page");
-    this.pager = element(
-      "span", "pd360-pager", { hidden: "" },
-      iconButton("previous", text("previous"), () => actions.page(-1)),
-      this.pageLabel,
-      iconButton("next", text("next"), () => actions.page(1)),
-    );
     return element(
       "div", "pd360-toolbar", { role: "toolbar", "aria-label": text("toolbar") },
-      this.pager,
       this.options.opener,
       iconButton("zoom-in", text("zoomIn"), actions.zoomIn),
       iconButton("zoom-out", text("zoomOut"), actions.zoomOut),
@@ -107,6 +99,9 @@ export class Overlay {
 
   /** Warnings that stay visible; texts only, never markup. */
   showNotices(lines) {
+    const joined = lines.join("\n");
+    if (joined === this.noticed) return; // of the next picture of a sequence
+    this.noticed = joined;
     this.notices.replaceChildren(...lines.map((line) => element("p", "pd360-notice", {}, line)));
   }
 
@@ -119,12 +114,6 @@ export class Overlay {
   /** Lines about the picture, such as its seam figures. */
   showCaption(lines) {
     this.caption.replaceChildren(...lines.map((line) => element("p", "", {}, line)));
-  }
-
-  /** Which picture of a batch is shown; hidden for a single one. */
-  showPage(index, total) {
-    this.pager.hidden = total < 2;
-    this.pageLabel.textContent = `${index + 1} / ${total}`;
   }
 
   showBusy(busy) {

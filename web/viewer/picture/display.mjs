@@ -9,10 +9,13 @@ import { clamp } from "../geometry/projection.mjs";
  * seamLine    in the seam view: a broken line along the back meridian
  * contrast    in the seam view: differences from the surroundings, 8 times enlarged, on grey
  * heat        steps between columns in false colours (gl/heat.mjs) over a dim picture
+ * stereo      how two eyes lie in the picture, one of STEREO (picture/stereo.mjs)
+ * eye         which of them is shown, one of EYES
  * smooth      average where the window is coarser than the picture; otherwise read points at full resolution
  */
 export const DISPLAY = Object.freeze({
-  exposureEv: 0, gamma: 1, checker: false, seamLine: true, contrast: false, heat: false, smooth: true,
+  exposureEv: 0, gamma: 1, checker: false, seamLine: true, contrast: false, heat: false,
+  stereo: "auto", eye: "left", smooth: true,
 });
 
 export const EXPOSURE_RANGE_EV = Object.freeze([-4, 4]);

@@ -7,11 +7,12 @@ import { text } from "../texts/text.mjs";
 /**
  * Column and row of a place on the sphere in the texture and in the picture itself, which is larger where the
  * graphics card takes less; null outside of it.
- * @param {{size: number[], sphere: number[]}} texture its own size and that of the whole sphere
- * @param {number} around the width that the whole sphere has in the picture itself
+ * @param {{size, sphere, offset, around}} texture its own size, that of the whole sphere and where in it it begins; the
+ *     width that the whole sphere has in the picture itself
  */
-export function pixelAt([lon, lat], { size, sphere }, around) {
-  const at = lonLatToPixel(lon, lat, ...sphere).map((value, axis) => value + 0.5 + (size[axis] - sphere[axis]) / 2);
+export function pixelAt([lon, lat], { size, sphere, offset, around }) {
+  const at = lonLatToPixel(lon, lat, ...sphere).map((value, axis) => value + 0.5 - offset[axis]);
+  if (at[0] < 0) at[0] += sphere[0]; // a part may lie across the back
   if (at.some((value, axis) => value < 0 || value > size[axis])) return null;
   // A place on the last edge belongs to the last pixel.
   return [1, around / sphere[0]].map((scale) =>
@@ -19,11 +20,13 @@ export function pixelAt([lon, lat], { size, sphere }, around) {
 }
 
 /** The place, its pixel and the pixel's value in words. */
-export function readingAt({ picture, renderer, around }, place) {
-  const found = picture && place && pixelAt(place, picture, around);
-  if (!found) return text("outside");
+export function readingAt({ picture, renderer }, place) {
+  if (!picture || !place) return text("outside");
   const [lon, lat] = place.map((angle) => formatDegrees(degrees(angle)));
+  if (picture.cube) return `lon ${lon} · lat ${lat}`;
+  const found = pixelAt(place, picture);
+  if (!found) return text("outside");
   const [texel, [x, y]] = found;
   const colour = readTexels(renderer.gl, picture, 0, ...texel, 1).subarray(0, 3).join(" ");
-  return `lon ${lon} · lat ${lat} · x ${x} · y ${y} · RGB ${around === picture.sphere[0] ? "" : "≈ "}${colour}`;
+  return `lon ${lon} · lat ${lat} · x ${x} · y ${y} · RGB ${picture.around === picture.sphere[0] ? "" : "≈ "}${colour}`;
 }

@@ -11,7 +11,7 @@ const KEEP_ADDRESS_MS = 60_000; // the browser may ask the person first where to
 export function sizeOf(view) {
   const { width, height } = view.canvas;
   const lens = createLens(view.mode, view.pose, width, height);
-  return pictureSize(width, height, pictureLength(view.length, lens, view.around));
+  return pictureSize(width, height, pictureLength(view.length, lens, view.picture.around));
 }
 
 /** Save the view as a file and say so; “as the window” is then exactly that size. */

@@ -21,8 +21,8 @@ export const DE = Object.freeze({
     "7 Fischauge, 8 Pannini, 9 Würfelkreuz, 0 Würfel 3 mal 2.",
   toolbar: "Ansicht",
   fullscreen: "Vollbild (F)",
-  previous: "Voriges Bild",
-  next: "Nächstes Bild",
+  previous: "Voriges Bild (,)",
+  next: "Nächstes Bild (.)",
   zoomIn: "Vergrößern (+)",
   zoomOut: "Verkleinern (−)",
   reset: "Ansicht zurücksetzen (R)",
@@ -65,6 +65,31 @@ export const DE = Object.freeze({
   openAround: "{size} ist nicht 2:1. Unverzerrt gezeigt; die Kugel bleibt oben und unten offen.",
   openBehind: "{size} ist nicht 2:1. Unverzerrt gezeigt; die Kugel bleibt hinten offen.",
   scaled: "Gezeigt mit {shown}: {size} ist mehr, als diese Grafikkarte fasst.",
+
+  // Batches and videos
+  player: "Abspielen",
+  play: "Abspielen (Leertaste)",
+  pause: "Pause (Leertaste)",
+  position: "Stelle",
+  fps: "Bilder pro Sekunde",
+  loop: "Wiederholen (L)",
+  badVideo: "Das Video ist nicht mehr da, oder dieser Browser kann sein Format nicht abspielen.",
+  largeVideo: "Ein Video von {size} ist mehr, als diese Grafikkarte aufnimmt.",
+
+  // Stereo pairs, cubes and parts of the sphere
+  stereo: "Stereobild",
+  autoEye: "nach den Proportionen",
+  oneEye: "ein Panorama",
+  belowEye: "rechtes Auge unten",
+  besideEye: "rechtes Auge daneben",
+  eye: "Auge",
+  leftEye: "links",
+  rightEye: "rechts",
+  bothEye: "beide, rot-cyan",
+  stereoPair: "Als Stereopaar gezeigt: {layout}. Das Menü der Ansichten hat andere Möglichkeiten.",
+  largeCube: "Würfelseiten von {size} Pixeln sind mehr, als diese Grafikkarte aufnimmt.",
+  badCrop: "Die GPano-Felder der Datei widersprechen sich und werden nicht benutzt.",
+  part: "Ein Teil eines Panoramas von {size}; der Rest bleibt dunkel.",
 
   // Saving and capturing
   save: "Diese Ansicht als Bild speichern",

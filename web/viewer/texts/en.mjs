@@ -21,8 +21,8 @@ export const EN = Object.freeze({
     "8 Pannini, 9 cubemap cross, 0 cubemap 3 by 2.",
   toolbar: "View",
   fullscreen: "Full screen (F)",
-  previous: "Previous picture",
-  next: "Next picture",
+  previous: "Previous picture (,)",
+  next: "Next picture (.)",
   zoomIn: "Zoom in (+)",
   zoomOut: "Zoom out (−)",
   reset: "Reset the view (R)",
@@ -65,6 +65,31 @@ export const EN = Object.freeze({
   openAround: "{size} is not 2:1. Shown unstretched; the sphere stays open above and below.",
   openBehind: "{size} is not 2:1. Shown unstretched; the sphere stays open at the back.",
   scaled: "Shown at {shown}: {size} is more than this graphics card takes.",
+
+  // Batches and videos
+  player: "Player",
+  play: "Play (Space)",
+  pause: "Pause (Space)",
+  position: "Position",
+  fps: "Pictures per second",
+  loop: "Loop (L)",
+  badVideo: "The video is gone, or in a format that this browser cannot play.",
+  largeVideo: "A video of {size} is more than this graphics card takes.",
+
+  // Stereo pairs, cubes and parts of the sphere
+  stereo: "Stereo picture",
+  autoEye: "by proportions",
+  oneEye: "one panorama",
+  belowEye: "right eye below",
+  besideEye: "right eye beside",
+  eye: "Eye",
+  leftEye: "left",
+  rightEye: "right",
+  bothEye: "both, red-cyan",
+  stereoPair: "Shown as a stereo pair: {layout}. The panel of views has other choices.",
+  largeCube: "Cube faces of {size} pixels are more than this graphics card takes.",
+  badCrop: "The file's GPano fields contradict each other; not used.",
+  part: "A part of a panorama of {size}; the rest stays dark.",
 
   // Saving and capturing
   save: "Save this view as a picture",
