@@ -123,10 +123,14 @@ def command_options(inputs: Mapping[str, object], own: Mapping[str, object], con
     return " \\\n    ".join(f"--{name} {value}".rstrip() for name, value in values.items())
 
 
+def taken(run: RunFacts) -> str:
+    """Steps and minutes of a run."""
+    return f"{run.step} of {run.config.steps} steps{_took(run.minutes)}"
+
+
 def history(run: RunFacts) -> str:
     """Steps and minutes of a run, and what it started from, in two sentences."""
-    config = run.config
-    text = f"{run.step} of {config.steps} steps{_took(run.minutes)}."
+    config, text = run.config, f"{taken(run)}."
     if config.init is None:
         return f"{text} Started from random weights."
     return f"{text} Started from the weights of `{config.init.name}`{_before(config.init)}."

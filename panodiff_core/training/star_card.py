@@ -12,13 +12,16 @@ from torch.utils.data import Dataset
 
 from ..data.cubemap_worlds import WorldCubemaps
 from ..data.token_batches import SceneCubes
-from .card import RunFacts, command_options, history
+from .card import RunFacts, command_options, history, taken
 from .star_folder import StarParts
 
 _SMALL = """\
 # star-small
 
-A small text-to-cubemap model for PanoDiff's STAR engine, trained from scratch: {members}.
+A small text-to-cubemap model for PanoDiff's STAR engine, trained from scratch:
+
+{members}
+
 It is there to run, test and study the code of PanoDiff on a computer without a GPU. It shows what the code does, not
 what STAR can.
 
@@ -39,8 +42,12 @@ what STAR can.
 _PUBLISHED = """\
 # STAR for cubemaps
 
-A STAR model for PanoDiff, trained further from published weights, whose licence and limits hold for it, too:
-{members}. The text encoder is not part of it.
+A STAR model for PanoDiff, trained further from published weights, whose licence and limits hold for it, too. The text
+encoder is not part of it:
+
+{members}
+
+## Limits
 
 - A face has {side}×{side} pixels; no other size can be made.
 - {edges}
@@ -49,13 +56,14 @@ A STAR model for PanoDiff, trained further from published weights, whose licence
 _STAGE = """\
 ## Training: {recipe}
 
-{what} learned from {data}: {history} The weights are the moving average, stored in half precision. The options:
+{said}
 
 ```
 python -m panodiff_core train {recipe} {options}
 ```
 """
 
+_STORED = "The weights are the moving average, stored in half precision. The options:"
 _TRAINING = "## Training: "
 _APART = "Each face is made by itself: faces do not meet at the edges of the cube."
 _TOGETHER = "Faces see one another through their outermost tokens alone: edges meet, but can still be seen."
@@ -94,7 +102,7 @@ def data_facts(batches: Dataset) -> tuple[str, dict[str, Any]]:
 def star_card(parts: StarParts, stage: Stage) -> str:
     """README.md of a model folder. Paths are left out, except the name of what `--init` pointed at."""
     facts: dict[str, Any] = {
-        "members": _listed(_members(parts)),
+        "members": "\n".join(f"- {each}" for each in _members(parts)),
         "side": parts.vqvae.pixel_side,
         "edges": _APART if parts.faceray is None else _TOGETHER,
     }
@@ -112,10 +120,6 @@ def _members(parts: StarParts) -> list[str]:
     found += ["a text encoder"] if parts.tower is not None else []
     found += ["FaceRay adapters between the faces of a cube"] if parts.faceray is not None else []
     return found + (["a masked sampler"] if parts.sampler is not None or parts.carried else [])
-
-
-def _listed(members: list[str]) -> str:
-    return f"{', '.join(members[:-1])} and {members[-1]}"
 
 
 def _sizes(parts: StarParts) -> str:
@@ -138,11 +142,12 @@ def _earlier(source: Path | None) -> list[str]:
 
 
 def _told(stage: Stage) -> str:
-    run = stage.run
+    run, past = stage.run, history(stage.run)
+    if stage.source is not None and run.config.init is None:
+        past = f"{taken(run)}, beside the other parts of MODEL."
+    said = f"{stage.what} learned from {stage.data}: {past} {_STORED}"
     return _STAGE.format(
         recipe=stage.recipe,
-        what=stage.what,
-        data=stage.data,
-        history=history(run),
+        said=textwrap.fill(said, 118),
         options=command_options({}, stage.options, run.config),
     )

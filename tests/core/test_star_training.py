@@ -384,6 +384,7 @@ def test_star_exports_a_folder_that_loads_with_its_tower(star, vqvae):
 
 def card_of(folder, model):
     card = (model / "README.md").read_text(encoding="utf-8")
+    assert max(map(len, card.splitlines())) <= 120
     assert str(folder) not in card and "None" not in card
     return card
 
@@ -554,10 +555,11 @@ def test_a_stage_adds_its_training_to_what_was_told_before(folder, cubes, star):
     card, before = card_of(folder, cubes), card_of(folder, star)
     assert before[before.index("## Training: ") :].strip() in card
     assert card.count("## Training: ") == 2 and "FaceRay adapters" in card and "faces do not meet" not in card
-    own = card[card.rindex("## Training: ") :]
+    own = " ".join(card[card.rindex("## Training: ") :].split())  # without its line ends
     said = (
         "train star-faceray ",
         "12 of 12 steps",
+        "beside the other parts of MODEL",
         "--gen_ckpt MODEL",
         "--lambda_seam 0.2",
         "--adapter-dim ",
