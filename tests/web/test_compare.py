@@ -342,8 +342,11 @@ def test_histogram_counts_are_numpys_on_the_canvas(page, comfy, size):
     wait_until(page, "([node, width]) => harness.pixels(node).width === width - 20", [node, size[0]])
     page.evaluate("node => harness.view(node).setDisplay({ exposureEv: 1.2 })", node)  # something is clipped
     both = alone(page, node)
+    live = page.locator(".pd360 [aria-live]")
+    wait_until(page, "document.querySelector('.pd360 [aria-live]').textContent.startsWith('Yaw 171')")
     page.locator(".pd360").focus()
     page.keyboard.press("h")
+    assert live.text_content().startswith("A: mean")
     panel = page.locator(".pd360-histogram")
     texts = []
     for index, (name, pixels) in enumerate(zip("AB", both, strict=True)):
@@ -353,7 +356,7 @@ def test_histogram_counts_are_numpys_on_the_canvas(page, comfy, size):
         most = np.sort(counts.ravel())[-13]
         expected = (64 * counts.max(0) / most).clip(max=64)
         off = bars(page, index) - expected  # the tops of two channels in one pixel add up
-        assert off.min() > -0.05 and off.max() < 1 and np.median(np.abs(off)) < 0.05
+        assert off.min() > -0.25 and off.max() < 1 and np.median(np.abs(off)) < 0.05
         counted = page.evaluate(
             """async ([node, second]) => {
               const { countValues } = await import("/extensions/PanoDiff/viewer/compare/histogram.mjs");
@@ -368,7 +371,6 @@ def test_histogram_counts_are_numpys_on_the_canvas(page, comfy, size):
         )
         assert np.array_equal(counts, np.array(counted))
     assert panel.get_attribute("aria-label").strip() == f"Histogram. {' '.join(texts)}"
-    assert page.locator(".pd360 [aria-live]").text_content().startswith("A: mean")
     # It follows the view, and without a second picture there is one.
     page.keyboard.press("ArrowRight")
     expected = numbers(alone(page, node)[0])[1]
