@@ -20,7 +20,8 @@ FOLDER = WEB / "docs" / "images"
 HEIGHT = 1024  # of the panorama
 SIZE = (600, 420)  # of the viewer in a picture, in pixels
 SMALL = (290, 180)  # of a mode's picture
-QUALITY = 80
+QUALITIES = (80, 70, 60, 50)  # the first that makes a small file
+MOST_BYTES = 60_000
 MODES = """Promise.all(["geometry/modes", "texts/en"].map((name) => import(`/extensions/PanoDiff/viewer/${name}.mjs`)))
   .then(([{ MODE_NAMES, keyOf }, { EN }]) => MODE_NAMES.map((mode) => [mode, keyOf(mode), EN[mode]]))"""
 SHEET = """<style>
@@ -84,9 +85,11 @@ def tools(page: Page, node: int) -> None:
     page.keyboard.press("b")
     page.evaluate("node => harness.view(node).mask.clear()", node)
 
-    page.keyboard.press("3")
     viewer.locator(".pd360-options").click()
+    save(viewer.screenshot(), "options")
+    page.keyboard.press("3")
     page.get_by_role("button", name="Contrast × 8").click()
+    page.keyboard.press("Escape")
     page.wait_for_timeout(300)
     save(viewer.screenshot(), "seam")
 
@@ -99,7 +102,10 @@ def resize(page: Page, node: int, width: int, height: int) -> None:
 
 def save(shot: bytes, name: str) -> None:
     path = FOLDER / f"view_panorama_{name}.webp"
-    Image.open(io.BytesIO(shot)).convert("RGB").save(path, quality=QUALITY, method=6)
+    for quality in QUALITIES:
+        Image.open(io.BytesIO(shot)).convert("RGB").save(path, quality=quality, method=6)
+        if path.stat().st_size <= MOST_BYTES:
+            break
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 

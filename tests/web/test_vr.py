@@ -112,8 +112,8 @@ def eyes(page) -> torch.Tensor:
 
 
 def expected(panorama: torch.Tensor, yaw: float, left: float, right: float) -> torch.Tensor:
-    """The core's picture of an eye, cut out of a symmetric one whose pixels are a tenth as wide."""
-    fine = 10
+    """The core's picture of an eye, cut out of a symmetric one whose pixels are a twentieth as wide."""
+    fine = 20
     step = (left + right) / SIZE / fine
     count = round(2 * max(left, right) / step)
     fov = 2 * torch.rad2deg(torch.tensor(count * step / 2, dtype=torch.float64).atan()).item()
