@@ -85,11 +85,9 @@ def tools(page: Page, node: int) -> None:
     page.keyboard.press("b")
     page.evaluate("node => harness.view(node).mask.clear()", node)
 
-    viewer.locator(".pd360-options").click()
-    save(viewer.screenshot(), "options")
     page.keyboard.press("3")
+    viewer.locator(".pd360-options").click()
     page.get_by_role("button", name="Contrast × 8").click()
-    page.keyboard.press("Escape")
     page.wait_for_timeout(300)
     save(viewer.screenshot(), "seam")
 
