@@ -36,6 +36,7 @@ from panodiff_core.engines.star.training.codebook import (
     new_vqvae,
     searched_vectors,
 )
+from panodiff_core.engines.star.training.corrections import with_wrong_starts
 from panodiff_core.engines.star.training.cubes import FaceRayTraining
 from panodiff_core.engines.star.training.single import CoarseFirst, code_losses, teacher_input
 from panodiff_core.engines.star.training.text import TowerConfig
@@ -616,6 +617,53 @@ def test_each_face_may_hear_its_own_direction(star, tokens):
     assert drawn.shape == draw_cubes(module.generator, teacher, ("a calm sea",)).shape
     assert not torch.equal(drawn, draw_cubes(module.generator, teacher, ("a calm sea",)))
     assert len(teacher.text(["a calm sea", ""], torch.device("cpu"))) == 2
+
+
+def test_wrong_starts_are_led_back_to_the_picture(star, tokens):
+    quantizer = faceray_recipe(star, tokens).model.teacher.vqvae.quantize
+    codes = torch.cat([tokens.codes(0), tokens.codes(1)]).long()
+    lengths = quantizer.scales.lengths
+    torch.manual_seed(3)
+    assert all(torch.equal(each, codes) for each in with_wrong_starts(quantizer, codes, 0.0))
+    given, asked = with_wrong_starts(quantizer, codes, 1.0)
+
+    def picture(of):
+        total = quantizer.start(len(of))
+        for scale, indices in enumerate(of.split(lengths, dim=1)):
+            total = quantizer.add_scale(total, quantizer.codes(indices), scale)
+        return total
+
+    same = given == codes.roll(6, 0)
+    wrong = 0
+    while same[:, : sum(lengths[: wrong + 1])].all():
+        wrong += 1
+    assert 1 <= wrong <= 3
+    assert torch.equal(given[:, sum(lengths[:wrong]) :], asked[:, sum(lengths[:wrong]) :])
+    true, plain = picture(codes), codes.clone()
+    plain[:, : sum(lengths[:wrong])] = codes.roll(6, 0)[:, : sum(lengths[:wrong])]
+    left, uncorrected = ((picture(each) - true).square().mean() for each in (given, plain))
+    assert float(left) < 0.7 * float(uncorrected)
+    rest = true - quantizer.start(12)
+    assert torch.equal(asked[:, :1], quantizer.search(rest, 0))
+    partly, _ = with_wrong_starts(quantizer, codes, 0.5)
+    kept = (partly == codes).all(dim=1)
+    assert 0 < int(kept.sum()) < 12
+
+
+def test_adapters_learn_from_wrong_starts_and_coarse_scales_first(star, tokens):
+    recipe = faceray_recipe(star, tokens, "--wrong_starts", 0.5, "--coarse-until", 0.5, "--coarse-scales", 2)
+    module = recipe.module().train(False)
+    seen = []
+    handle = module.generator.head_logits.register_forward_hook(lambda m, i, out: seen.append(out.shape[1]))
+    batch = {"codes": tokens.codes(0)[None], "captions": ["a calm sea"]}
+    parts = [module(batch, progress) for progress in (0.4, 0.6)]
+    handle.remove()
+    lengths = module.generator.scales.lengths
+    assert seen == [sum(lengths[:2]), sum(lengths)]
+    assert all(torch.isfinite(each["loss"]) and each["seam"] > 0 for each in parts)
+    parts[0]["loss"].backward()
+    with pytest.raises(InputError, match="wrong_starts must lie in"):
+        faceray_recipe(star, tokens, "--wrong_starts", 1.5)
 
 
 def test_checkpointing_changes_no_gradient(star, tokens):

@@ -29,7 +29,7 @@ from ..card import RunFacts
 from ..pictures import picture_grid
 from ..star_card import Stage, data_facts, star_card
 from ..star_folder import StarParts, check_tokens, read_vqvae, write_star
-from .star_options import add_token_options, star_optimizers, token_options
+from .star_options import add_coarse_options, add_token_options, coarse_first, star_optimizers, token_options
 
 log = logging.getLogger(__name__)
 
@@ -198,18 +198,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain", type=float, default=plan.plain, help="share of captions without the face's direction"
     )
-    parser.add_argument(
-        "--coarse-until",
-        type=float,
-        default=plan.coarse.until,
-        help="progress 0..1 until which only the coarse scales are taught, at a fraction of the work",
-    )
-    parser.add_argument(
-        "--coarse-scales",
-        type=int,
-        default=plan.coarse.scales,
-        help=f"how many (default {plan.coarse.scales})",
-    )
+    add_coarse_options(parser)
     add_token_options(parser)
 
 
@@ -217,14 +206,10 @@ def build(args: argparse.Namespace) -> STARRecipe:
     """The recipe that the command line describes."""
     if not 0.0 <= args.reading_weight < float("inf"):
         raise InputError(f"--reading-weight must be at least 0, got {args.reading_weight}")
-    if not 0.0 <= args.coarse_until <= 1.0:
-        raise InputError(f"--coarse-until is a progress from 0 to 1, got {args.coarse_until}")
     config = SMALL_STAR.changed(depth=args.depth, width=args.width, heads=args.heads)
     tower = TowerConfig(width=args.text_width, layers=args.text_layers)
     tokens, vqvae = CubeTokens(args.tokens), read_vqvae(args.vqvae)
-    if args.coarse_until and not 2 <= args.coarse_scales <= len(tokens.patch_nums):
-        raise InputError(f"--coarse-scales must be 2 to {len(tokens.patch_nums)}, got {args.coarse_scales}")
-    coarse = CoarseFirst(args.coarse_until, args.coarse_scales)
+    coarse = coarse_first(args, tokens.patch_nums)
     weights = {"reading_weight": args.reading_weight, "plain": args.plain}
     plan = STARTraining(**weights, coarse=coarse, **token_options(args))
     return STARRecipe(config, tower, plan, tokens, vqvae, args.batch_size, args.seed, args.optimizer)

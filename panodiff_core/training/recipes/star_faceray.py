@@ -26,7 +26,7 @@ from .star_cubes import (
     cube_stage,
     draw_cubes,
 )
-from .star_options import star_optimizers
+from .star_options import add_coarse_options, coarse_first, star_optimizers
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +128,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=plan.seam_warmup_ratio,
         help="share of the steps over which that weight rises from 0 (default 0.1)",
     )
+    add(
+        "--wrong_starts",
+        type=float,
+        default=plan.wrong_starts,
+        help="share of faces that begin with wrong coarse codes, which the adapters learn to correct (default 0)",
+    )
+    add_coarse_options(parser)
     add("--pairing", choices=PAIRINGS, default=plan.pairing, help="which tokens the seam loss compares")
     add(
         "--unfreeze",
@@ -150,8 +157,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> FaceRayRecipe:
     """The recipe that the command line describes."""
-    plan = FaceRayTraining(args.lambda_seam, args.seam_warmup_ratio, args.pairing, tuple(args.unfreeze))
     model = cube_model(args)
+    coarse = coarse_first(args, model.source.config.generator.patch_nums)
+    plan = FaceRayTraining(
+        args.lambda_seam,
+        args.seam_warmup_ratio,
+        args.pairing,
+        tuple(args.unfreeze),
+        args.wrong_starts,
+        coarse,
+    )
     batches = cube_batches(args, model.teacher)
     faceray = _adapters(args, model)
     return FaceRayRecipe(model, faceray, plan, batches, args.seed, args.optimizer, args.checkpointing)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from ...engines.star.training.single import CoarseFirst
 from ...runtime.errors import InputError
 from ..arguments import attribute_shares
 from ..optimizers import matrices_and_rest
@@ -54,6 +55,29 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SHARE",
         help="attributes stated in that share of the captions, 0 to 1, whatever else they say",
     )
+
+
+def add_coarse_options(parser: argparse.ArgumentParser) -> None:
+    """Options of teaching the coarse scales first."""
+    default = CoarseFirst()
+    parser.add_argument(
+        "--coarse-until",
+        type=float,
+        default=default.until,
+        help="progress 0..1 until which only the coarse scales are taught, at a fraction of the work",
+    )
+    parser.add_argument(
+        "--coarse-scales", type=int, default=default.scales, help=f"how many (default {default.scales})"
+    )
+
+
+def coarse_first(args: argparse.Namespace, patch_nums: Sequence[int]) -> CoarseFirst:
+    """What was given for it, for a model of these scales. Raises InputError."""
+    if not 0.0 <= args.coarse_until <= 1.0:
+        raise InputError(f"--coarse-until is a progress from 0 to 1, got {args.coarse_until}")
+    if args.coarse_until and not 2 <= args.coarse_scales <= len(patch_nums):
+        raise InputError(f"--coarse-scales must be 2 to {len(patch_nums)}, got {args.coarse_scales}")
+    return CoarseFirst(args.coarse_until, args.coarse_scales)
 
 
 def token_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ from ..masked_sampler import hidden_loss
 from ..scales import Scales
 from ..text import TextFeatures, TextTower
 from ..vqvae import VQVAE
-from .single import teacher_input
+from .corrections import with_wrong_starts
+from .single import CoarseFirst, teacher_input
 
 CAPTIONS = ("scene", "face")
 SAMPLER_BLOCKS = 3
@@ -40,19 +41,24 @@ FACES = 6
 class FaceRayTraining:
     """How the adapters learn: L_face + λ·L_seam, λ rising to `lambda_seam` over the first `seam_warmup_ratio` of the
     optimiser steps; `pairing` of the seam loss. `unfreeze` names modules or parameters of the generator that learn,
-    too. Raises InputError for a value out of range.
+    too. `wrong_starts` is the share of faces that begin with wrong coarse codes (`corrections`), `coarse` teaches the
+    coarse scales first. Raises InputError for a value out of range.
     """
 
     lambda_seam: float = 0.1
     seam_warmup_ratio: float = 0.1
     pairing: str = "opposite"
     unfreeze: tuple[str, ...] = ()
+    wrong_starts: float = 0.0
+    coarse: CoarseFirst = field(default_factory=CoarseFirst)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.lambda_seam < float("inf"):
             raise InputError(f"lambda_seam must be a finite number of at least 0, got {self.lambda_seam!r}")
         if not 0.0 <= self.seam_warmup_ratio <= 1.0:
             raise InputError(f"seam_warmup_ratio must lie in 0..1, got {self.seam_warmup_ratio!r}")
+        if not 0.0 <= self.wrong_starts <= 1.0:
+            raise InputError(f"wrong_starts must lie in 0..1, got {self.wrong_starts!r}")
         if self.pairing not in PAIRINGS:
             raise InputError(f"pairing must be one of {', '.join(PAIRINGS)}, got {self.pairing!r}")
 
@@ -100,9 +106,10 @@ class CubeTeacher:
         with torch.autocast(device.type, enabled=False):
             return self.tower.encode(texts, device)
 
-    def teacher_input(self, codes: Tensor) -> Tensor:
-        """What the generator sees of codes [B·6, L]."""
-        return teacher_input(self.vqvae.quantize, codes)
+    def teacher_input(self, codes: Tensor, scales: int | None = None) -> Tensor:
+        """What the generator sees of codes [B·6, L] while it is taught the first `scales` scales (None: all)."""
+        length = sum(self.vqvae.scales.lengths[:scales])
+        return teacher_input(self.vqvae.quantize, codes[:, :length], scales)
 
 
 class FaceRayModule(nn.Module):
@@ -138,13 +145,16 @@ class FaceRayModule(nn.Module):
         device = next(self.learned.parameters()).device
         generator.to(device).train(self.training)
         teacher.to(device)
-        codes = teacher.codes(batch)
+        codes, scales, count = teacher.codes(batch), generator.scales, plan.coarse.count(progress)
+        given = asked = codes
+        if plan.wrong_starts:
+            given, asked = with_wrong_starts(teacher.vqvae.quantize, codes, plan.wrong_starts)
         text = teacher.text(batch["captions"], device)
-        logits, features = generator(teacher.teacher_input(codes), text)
-        scales, weight = generator.scales, self.seam_weight(progress)
-        last = features[:, scales.slice(len(scales) - 1)]
+        logits, features = generator(teacher.teacher_input(given, count), text, scales=count)
+        weight = self.seam_weight(progress)
+        last = features[:, scales.slice((count or len(scales)) - 1)]
         seam = seam_loss(last, seam_rule(generator.faceray), plan.pairing)
-        face = face_loss(logits, codes)
+        face = face_loss(logits, asked[:, : logits.shape[1]])
         parts = {"face": face, "seam": seam, "seam_weight": seam.new_tensor(weight)}
         return {"loss": face + weight * seam, **parts}
 

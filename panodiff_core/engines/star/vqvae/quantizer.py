@@ -115,7 +115,7 @@ class Quantizer(nn.Module):
         """Latents [B, C, P, P] → indices [B, N] of each scale, coarse to fine."""
         rest, indices = self._checked(latents), []
         for scale in range(len(self.scales)):
-            indices.append(self._nearest_of(rest, scale))
+            indices.append(self.search(rest, scale))
             rest = rest - self.smooth(self.codes(indices[-1]), scale)
         return indices
 
@@ -152,15 +152,15 @@ class Quantizer(nn.Module):
             target = latents.detach()
             total, loss, indices = torch.zeros_like(target), target.new_zeros(()), []
             for scale in range(len(self.scales)):
-                indices.append(self._nearest_of(target - total.detach(), scale))
+                indices.append(self.search(target - total.detach(), scale))
                 total = self.add_scale(total, self.codes(indices[-1]), scale)
                 commitment = F.mse_loss(latents, total.detach())
                 loss = loss + F.mse_loss(total, target) + self.config.beta * commitment
             straight = latents + (total.detach() - target)
         return Quantized(straight, loss, tuple(indices))
 
-    def _nearest_of(self, rest: Tensor, scale: int) -> Tensor:
-        """Indices for what is left; adaptive pooling averages overlapping windows, and the last scale is not pooled."""
+    def search(self, rest: Tensor, scale: int) -> Tensor:
+        """Indices [B, N] of a scale for what is left [B, C, P, P]; adaptive pooling averages overlapping windows, and the last scale is not pooled."""
         last = scale == len(self.scales) - 1
         return self.nearest(rest if last else area_means(rest, self.scales.sides[scale]))
 
