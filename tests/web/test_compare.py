@@ -277,7 +277,7 @@ def test_linked_viewers_move_together_until_one_is_unlinked_or_gone(page):
     viewers = page.locator(".pd360")
     for index in (0, 1):
         viewers.nth(index).focus()
-        page.keyboard.press("l")
+        page.keyboard.press("k")
     assert viewers.nth(1).locator(".pd360-said").inner_text() == "Linked viewers on this page: 2."
     assert viewers.nth(0).locator(".pd360-link").get_attribute("aria-pressed") == "true"
     page.keyboard.press("ArrowRight")
@@ -289,22 +289,22 @@ def test_linked_viewers_move_together_until_one_is_unlinked_or_gone(page):
     assert [mode for mode, *_ in poses()] == ["planet", "planet", "perspective"]
     page.keyboard.press("1")
     viewers.nth(2).focus()
-    page.keyboard.press("l")  # who joins goes where the others are
+    page.keyboard.press("k")  # who joins goes where the others are
     assert poses() == [["perspective", 9, 9]] * 3
     page.evaluate("node => harness.remove(node)", nodes[0])
     page.keyboard.press("ArrowLeft")
     assert poses() == [["perspective", 0, 9]] * 2
-    page.keyboard.press("l")
+    page.keyboard.press("k")
     page.keyboard.press("ArrowLeft")
     assert poses() == [["perspective", 0, 9], ["perspective", -9, 9]]
-    page.keyboard.press("l")
+    page.keyboard.press("k")
     assert viewers.nth(1).locator(".pd360-said").inner_text() == "Linked viewers on this page: 2."
     for node in nodes[1:]:
         page.evaluate("node => harness.remove(node)", node)
     wait_until(page, "harness.counts().textures === 0")
     place(page)
     viewers.focus()
-    page.keyboard.press("l")  # those that went are not counted any more
+    page.keyboard.press("k")  # those that went are not counted any more
     assert viewers.locator(".pd360-said").inner_text() == "Linked viewers on this page: 1."
 
 
