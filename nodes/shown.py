@@ -7,8 +7,8 @@ from pathlib import Path
 import folder_paths
 from torch import Tensor
 
-from ..panodiff_core.io.atomic import atomic_file
 from ..panodiff_core.io.images import to_bytes_image
+from .view_tiles import is_tiled, save_png, store_tiles
 
 PREFIX = "panodiff_view"
 
@@ -28,14 +28,16 @@ def temp_files(width: int, height: int, count: int, ending: str) -> list[tuple[P
 
 def store_pictures(pictures: Tensor, measures: list[dict] | None = None, **more: str) -> list[dict]:
     """Write pictures [B,3,H,W] in 0..1 to the temp folder; what the browser is told about each, with its `measures` and
-    `more`.
+    `more`. A large panorama's file is a preview, and `tiles` of its entry says where the rest is (see view_tiles.py).
     """
     count, _, height, width = pictures.shape
     shown = []
     for index, (path, entry) in enumerate(temp_files(width, height, count, "png")):
-        with atomic_file(path) as stream:
-            # Least compression: the file is looked at once, and writing it is what the user waits for.
-            to_bytes_image(pictures[index]).save(stream, "PNG", compress_level=1)
+        picture = to_bytes_image(pictures[index])
+        if is_tiled(width, height) and "kind" not in more:
+            entry["tiles"] = store_tiles(picture, path)
+        else:
+            save_png(picture, path)
         shown.append(
             {**entry, **more} if measures is None else {**entry, **more, "measures": measures[index]}
         )

@@ -196,6 +196,23 @@ def test_viewer_gets_what_to_compare_with_beside_the_panorama(node_classes, comf
         assert torch.allclose(torch.tensor(image.getpixel((5, 7))) / 255, panorama[0, 7, 5], atol=0.003)
 
 
+def test_large_pictures_go_to_the_viewer_as_a_preview_and_tiles(node_classes, comfyui) -> None:
+    generator = torch.Generator().manual_seed(2)
+    picture = torch.rand((1, 2080, 4160, 3), generator=generator)
+    output = node_classes["PanoDiff_ViewPanorama"].execute(panorama=picture, width=8, height=8)
+    (entry,) = output.ui["panodiff_panorama"]
+    assert (entry["width"], entry["height"]) == (4160, 2080)
+    with Image.open(saved_file(comfyui, entry)) as preview:
+        assert preview.size == (1040, 520)
+    assert entry["tiles"]["levels"] == [[4160, 2080], [2080, 1040]]
+    tile = {**entry, "filename": f"{entry['tiles']['prefix']}0_4_2.png"}
+    with Image.open(saved_file(comfyui, tile)) as last:
+        assert last.size == (4160 - 4096 + 2, 2080 - 2048 + 2)
+        pixel = torch.tensor(last.getpixel((1, 1))) / 255
+    assert torch.allclose(pixel, picture[0, 2048, 4096], atol=0.003)
+    assert len(list(saved_file(comfyui, entry).parent.glob(f"{entry['tiles']['prefix']}*"))) == 15 + 6
+
+
 def test_viewer_takes_other_proportions_and_stops_only_what_follows(node_classes) -> None:
     output = node_classes["PanoDiff_ViewPanorama"].execute(panorama=torch.zeros(1, 20, 30, 1))
     assert output.ui["panodiff_panorama"][0]["width"] == 30

@@ -147,7 +147,7 @@ def test_without_scripts_or_webgl_the_flat_picture_is_seen(open_page, tmp_path, 
     assert "no WebGL2" in page.locator("#problem").inner_text()
 
 
-def test_a_texture_beyond_the_graphics_card_is_scaled_and_said_so(open_page, tmp_path, panorama):
+def test_a_picture_beyond_the_graphics_card_is_cut_into_tiles(open_page, tmp_path, panorama):
     path = write_viewer_page(png_bytes(panorama), tmp_path / "pano.html", VIEWER)
     page = open_page("about:blank", SIZE[1], SIZE[0])
     page.add_init_script("WebGL2RenderingContext.prototype.getParameter = ((old) => function (name) {"
@@ -155,5 +155,7 @@ def test_a_texture_beyond_the_graphics_card_is_scaled_and_said_so(open_page, tmp
                          "(WebGL2RenderingContext.prototype.getParameter);")  # fmt: skip
     page.goto(path.as_uri())
     wait_until(page, "viewer.panoramaView?.picture")
-    assert "Shown at 256 × 128: 512 × 256" in page.locator(".pd360-notice").inner_text()
-    assert page.evaluate("viewer.panoramaView.picture.full")
+    assert page.evaluate("viewer.panoramaView.picture.full") and not page.locator(".pd360-notice").count()
+    wait_until(page, "viewer.panoramaView.picture.tiles.placed.size === 1")
+    assert page.evaluate("viewer.panoramaView.picture.sphere") == [256, 128]
+    assert page.evaluate("viewer.panoramaView.picture.tiles.sphere") == [512, 256]

@@ -27,7 +27,7 @@ MEAN_TOLERANCE, MAX_TOLERANCE, EXCLUDED = 0.3 / 255, 1 / 255, 0.005
 SETUP = """async () => {
   const { createLens } = await import("/extensions/PanoDiff/viewer/geometry/lens.mjs");
   const { DISPLAY, displayIn } = await import("/extensions/PanoDiff/viewer/picture/display.mjs");
-  window.drawn = (node, { mode, width, height, ...pose }, display) => {
+  window.drawn = async (node, { mode, width, height, ...pose }, display) => {
     const view = harness.view(node);
     const canvas = document.createElement("canvas");
     canvas.width = width;
@@ -36,7 +36,9 @@ SETUP = """async () => {
       yawDeg: pose.yaw_deg, pitchDeg: pose.pitch_deg, rollDeg: pose.roll_deg, fovDeg: pose.fov_deg,
     }, width, height);
     const { gl } = view.renderer;
-    view.renderer.draw(view.picture, lens, displayIn(mode, { ...DISPLAY, ...display }), canvas.getContext("2d"));
+    const shown = displayIn(mode, { ...DISPLAY, ...display });
+    await view.picture.tiles?.complete(lens, shown.smooth);
+    view.renderer.draw(view.picture, lens, shown, canvas.getContext("2d"));
     const pixels = new Uint8Array(4 * width * height);
     gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
     let text = "";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { readResult, viewAddress } from "../../web/viewer/node/widget.mjs";
+import { readResult, sourceOf, viewAddress } from "../../web/viewer/node/widget.mjs";
 
 const measures = { verdict: "no step shows at the seam", rows: [1, null] };
 const entry = { filename: "a b&c_00001_.png", subfolder: "x/ü", type: "temp", width: 512, height: 256, measures };
@@ -18,6 +18,18 @@ test("pictures to compare with are a list of their own", () => {
     panodiff_panorama: [kept], panodiff_compare: [kept],
   });
   assert.equal(readResult({ panodiff_compare: [entry] }), null);
+});
+
+test("a large picture is a preview and tiles, each with an address of its own", () => {
+  const api = { apiURL: (route) => `/api${route}` };
+  const tiles = { prefix: "a_tile_", levels: [[8192, 4096], [4096, 2048]] };
+  const [picture] = readResult({ panodiff_panorama: [{ ...entry, tiles }] }).panodiff_panorama;
+  assert.deepEqual(picture.tiles, tiles);
+  const source = sourceOf(picture, api);
+  assert.deepEqual(source.levels, tiles.levels);
+  const names = [source.preview, source.address(1, 3, 0)].map((address) =>
+    new URL(address, "http://host").searchParams.get("filename"));
+  assert.deepEqual(names, [entry.filename, "a_tile_1_3_0.png"]);
 });
 
 test("results without a usable picture are null", () => {

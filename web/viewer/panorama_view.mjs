@@ -14,7 +14,7 @@ import { createLens, windowToLonLat } from "./geometry/lens.mjs";
 import { ModeSwitch } from "./motion/mode_switch.mjs";
 import { Overlay } from "./panel/overlay.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
-import { pictureFor, warningsAbout } from "./picture/source.mjs";
+import { closePicture, followTiles, pictureFor, warningsAbout } from "./picture/source.mjs";
 import { saveView } from "./picture/view_picture.mjs";
 import { text } from "./texts/text.mjs";
 
@@ -147,7 +147,7 @@ export class PanoramaView {
     try {
       const picture = await pictureFor(source, options, this.renderer.maxTextureSize, loading.signal);
       if (!loading.signal.aborted && !this.renderer.lost) this.replacePicture(picture, options);
-      if (!picture.kept) picture.bitmap.close();
+      if (!picture.kept) closePicture(picture);
       return !loading.signal.aborted;
     } catch (problem) {
       if (loading.signal.aborted) return false;
@@ -160,7 +160,7 @@ export class PanoramaView {
   replacePicture(picture, { caption = [], notices = [] }) {
     const texture = this.renderer.createPicture(picture, this.display.stereo);
     this.renderer.deleteTexture(this.picture);
-    this.picture = texture;
+    followTiles(this, (this.picture = texture));
     this.overlay.options.showEyes(texture.right);
     this.overlay.showMessage("");
     this.overlay.showCaption(caption);

@@ -2,7 +2,7 @@
 
 import { ERROR_COLOURS } from "../gl/error_colours.mjs";
 import { element, sliderRow } from "../panel/elements.mjs";
-import { loadPicture, warningsAbout } from "../picture/source.mjs";
+import { closePicture, followTiles, loadPicture, warningsAbout } from "../picture/source.mjs";
 import { text } from "../texts/text.mjs";
 
 const BLINK_MS = 500;
@@ -53,7 +53,7 @@ export class Comparison {
     try {
       const picture = await loadPicture(source, this.view.renderer.maxTextureSize, signal);
       if (!signal.aborted) this.take(picture);
-      picture.bitmap.close();
+      closePicture(picture);
     } catch (problem) {
       if (signal.aborted) return;
       // An older B belongs to an older A.
@@ -67,6 +67,7 @@ export class Comparison {
     renderer?.deleteTexture(this.texture);
     // Without its context a texture cannot be made: something that counts as lost.
     this.texture = picture && (renderer.lost ? {} : renderer.createTexture(picture.bitmap, picture));
+    if (this.texture) followTiles(this.view, this.texture);
     const warnings = picture ? warningsAbout(picture, "one") : [];
     overlay.notices.append(...warnings.map((line) => element("p", "pd360-notice", {}, `B: ${line}`)));
     this.set({});

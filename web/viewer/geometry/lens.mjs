@@ -18,7 +18,7 @@ import {
 const BENDS = { rectilinear: [0, 0], pannini: [1, 0], stereographic: [1, 1] };
 
 /** What the shader calls the projections; 0 is the family of bends. */
-const KINDS = { fisheye: 1, equirectangular: 2, cubemap_cross: 3, cubemap_3x2: 4 };
+export const KINDS = { fisheye: 1, equirectangular: 2, cubemap_cross: 3, cubemap_3x2: 4 };
 
 /** Half the width of the plane that a window with this horizontal field of view shows. */
 function reachOf(projection, fovDeg) {

@@ -12,7 +12,8 @@ import { setHeat } from "./heat.mjs";
 import { buildProgram } from "./program.mjs";
 import { variantOf } from "./shader.mjs";
 import { text } from "../texts/text.mjs";
-import { setDifference, setDisplay, setLens, setMask, setPicture } from "./uniforms.mjs";
+import { TilePool, TileStore } from "./tiles.mjs";
+import { setDifference, setDisplay, setLens, setMask, setPicture, setTiles } from "./uniforms.mjs";
 
 const MAX_ANISOTROPY = 8;
 
@@ -74,6 +75,7 @@ class Renderer {
     if (!this.gl) throw new Error(text("noWebgl"));
     this.onLost = (event) => {
       event.preventDefault(); // asks the browser to restore it
+      for (const handle of this.textures) handle.tiles?.close();
       this.textures.clear();
       for (const viewer of this.viewers) viewer.contextLost();
     };
@@ -94,7 +96,9 @@ class Renderer {
     this.maxTextureSize = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     this.anisotropic = gl.getExtension("EXT_texture_filter_anisotropic");
     const most = this.anisotropic ? gl.getParameter(this.anisotropic.MAX_TEXTURE_MAX_ANISOTROPY_EXT) : 1;
-    this.anisotropy = isSoftware(gl) ? 1 : Math.min(most, MAX_ANISOTROPY);
+    this.software = isSoftware(gl);
+    this.anisotropy = this.software ? 1 : Math.min(most, MAX_ANISOTROPY);
+    this.pool = new TilePool(this);
   }
 
   get lost() {
@@ -112,8 +116,8 @@ class Renderer {
 
   /**
    * Upload a picture. `source` is an ImageBitmap, a canvas or a video; `trueSize` its size before any downscaling,
-   * which decides how it lies on the sphere; `part` what of it is meant, in shares. Returns a handle for `draw` and
-   * `deleteTexture`.
+   * which decides how it lies on the sphere; `part` what of it is meant, in shares. With `trueSize.tiles` (see
+   * picture/pyramid.mjs) `source` is a preview. Returns a handle for `draw` and `deleteTexture`.
    */
   createTexture(source, trueSize, part = EYE_PARTS.one[0]) {
     const { gl, anisotropy } = this;
@@ -131,6 +135,7 @@ class Renderer {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
     if (anisotropy > 1) gl.texParameterf(gl.TEXTURE_2D, this.anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, anisotropy);
+    if (trueSize.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, trueSize, sphere, offset);
     return handle;
   }
 
@@ -216,6 +221,7 @@ class Renderer {
   deleteTexture(handle) {
     if (!handle || !this.textures.delete(handle)) return;
     this.gl.deleteTexture(handle.texture);
+    handle.tiles?.close();
     this.deleteTexture(handle.right);
   }
 
@@ -229,6 +235,7 @@ class Renderer {
     const { width, height } = target.canvas;
     const [left, right] = span ?? [0, width];
     this.growTo(width, height);
+    picture?.tiles?.see(lens, display.smooth);
     this.shade(picture, lens, display, { mask, difference }, { x: 0, y: 0, width, height }, [left, right]);
     // Drawn to be kept.
     if (opacity === 0) return true;
@@ -253,6 +260,7 @@ class Renderer {
       setPicture(gl, locations, eye);
       setDisplay(gl, locations, display);
       if (mask) setMask(gl, locations, mask);
+      if (eye?.tiles?.useful) setTiles(gl, locations, eye.tiles);
       if (eye && !eye.cube && display.heat) setHeat(gl, locations, eye, lens);
       if (difference) setDifference(gl, locations, difference);
       gl.colorMask(...channels, true);

@@ -8,6 +8,7 @@
 
 import { PICTURE } from "./shader_picture.mjs";
 import { RAYS } from "./shader_rays.mjs";
+import { TILES } from "./shader_tiles.mjs";
 
 const CHOICES = {
   PROJECTION: ["BENT", "FISHEYE", "EQUIRECTANGULAR", "CUBEMAP_CROSS", "CUBEMAP_3X2"],
@@ -49,11 +50,14 @@ void main() {
  */
 export function variantOf(picture, lens, display, mask = null, difference = null) {
   const widest = (2 * lens.reach) / lens.width;
-  const coarse = picture && display.smooth && widest * picture.sphere[1] > Math.PI;
+  const tiles = picture?.tiles?.useful;
+  const texels = (tiles ? picture.tiles : picture)?.sphere[1];
+  const coarse = picture && display.smooth && widest * texels > Math.PI;
   const flags = [
     ["ANISOTROPIC", coarse && picture.anisotropy > 1],
     ["PARTIAL", picture && !picture.full],
     ["CUBE", picture?.cube],
+    ["TILES", tiles],
     ["TONE", display.exposureEv !== 0 || display.gamma !== 1],
     ["CHECKER", display.checker],
     ["CONTRAST", display.contrast],
@@ -79,6 +83,7 @@ precision highp sampler2D;
 precision highp samplerCube;
 out vec4 color;
 ${RAYS}
+${TILES}
 ${PICTURE}
 ${MAIN}`;
 }

@@ -67,6 +67,8 @@ vec4 bilinear(vec2 position, ivec2 size) {
 
 // Averaged over the area that a window pixel sees.
 vec4 averaged(vec2 uv, Sight sight) {
+  // In steps too small to see: software renderers read neighbours of one level together.
+  float level = floor(16.0 * log2(sight.footprint * u_sphere.y / PI) + 0.5) / 16.0;
 #ifdef ANISOTROPIC
   // Towards a pole that area covers ever more columns, up to the limit of what is read at once.
 #if PROJECTION == EQUIRECTANGULAR
@@ -76,12 +78,16 @@ vec4 averaged(vec2 uv, Sight sight) {
 #endif
   vec2 scale = vec2(1.0 / (2.0 * PI * narrow), -1.0 / PI) * u_sphere / vec2(textureSize(u_picture, 0));
   vec4 value = textureGrad(u_picture, uv, sight.change[0] * scale, sight.change[1] * scale);
-  return vec4(value.rgb * value.a, value.a);
 #else
-  // In steps too small to see: software renderers read neighbours of one level together.
-  float level = floor(16.0 * log2(sight.footprint * u_sphere.y / PI) + 0.5) / 16.0;
-  return filtered(uv, level);
+  vec2 scale = vec2(0.0);
+  vec4 value = textureLod(u_picture, uv, level);
 #endif
+#ifdef TILES
+  float index = max(level + float(u_depth.y), float(u_depth.x));
+  value = tileArea(uv, int(index) + 1, value, sight.change, scale);
+  value = mix(tileArea(uv, int(index), value, sight.change, scale), value, fract(index));
+#endif
+  return vec4(value.rgb * value.a, value.a);
 }
 #endif
 
@@ -177,7 +183,9 @@ vec3 seen(Sight sight) {
   position.x -= u_sphere.x * floor(position.x / u_sphere.x); // a part may lie across the back
 #endif
   vec2 uv = position / vec2(size);
-#if READING == POINTS
+#if READING == POINTS && defined(TILES)
+  vec4 value = tilePoint(uv, filtered(uv, 0.0));
+#elif READING == POINTS
   vec4 value = bilinear(position - 0.5, size);
 #else
   vec4 value = averaged(uv, sight);

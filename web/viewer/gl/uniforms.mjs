@@ -4,6 +4,7 @@ export const UNIFORMS = Object.freeze([
   "u_window", "u_reach", "u_centre", "u_turn", "u_bend", "u_rotation",
   "u_picture", "u_wraps", "u_sphere", "u_offset",
   "u_anisotropy", "u_exposure", "u_gamma", "u_mask", "u_level", "u_average", "u_other", "u_scale",
+  "u_tiles", "u_table", "u_levels", "u_depth",
 ]);
 
 export function setLens(gl, at, lens, width, height) {
@@ -46,4 +47,16 @@ export function setDifference(gl, at, { drawings: [one, other], scale }) {
   gl.bindTexture(gl.TEXTURE_2D, one.texture);
   gl.uniform1i(at.u_other, 2);
   gl.uniform1f(at.u_scale, scale);
+}
+
+export function setTiles(gl, at, { pool, handle, levels, firstRows, least }) {
+  gl.activeTexture(gl.TEXTURE6);
+  gl.bindTexture(gl.TEXTURE_2D_ARRAY, pool.handle.texture);
+  gl.uniform1i(at.u_tiles, 6);
+  gl.activeTexture(gl.TEXTURE7);
+  gl.bindTexture(gl.TEXTURE_2D, handle.texture);
+  gl.uniform1i(at.u_table, 7);
+  gl.uniform3fv(at.u_levels, levels.flatMap((size, index) => [...size, firstRows[index]]));
+  gl.uniform2i(at.u_depth, least, levels.length);
+  gl.activeTexture(gl.TEXTURE0);
 }

@@ -3,7 +3,7 @@
  * are kept as a budget of memory holds.
  */
 
-import { pictureFor } from "../picture/source.mjs";
+import { closePicture, pictureFor } from "../picture/source.mjs";
 
 const BUDGET_BYTES = 256 * 2 ** 20;
 const AHEAD = 8; // pictures to decode before a playing sequence needs them
@@ -67,7 +67,7 @@ export class Sequence {
     const { width, height } = picture.bitmap;
     this.room = Math.max(2, Math.floor(this.budget / (4 * width * height)));
     frame.picture = { ...picture, kept: true };
-    if (this.frames.get(index) !== frame) picture.bitmap.close(); // not wanted any more
+    if (this.frames.get(index) !== frame) closePicture(picture); // not wanted any more
     this.trim();
     return frame.picture;
   }
@@ -78,7 +78,7 @@ export class Sequence {
     for (const [index, { picture }] of this.frames) {
       if (wanted.includes(index)) continue;
       this.frames.delete(index);
-      picture?.bitmap.close();
+      if (picture) closePicture(picture);
     }
   }
 

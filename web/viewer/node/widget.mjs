@@ -2,9 +2,9 @@
  * The viewer on a ComfyUI node: turns the node's results into addresses and keeps the last one with the node.
  *
  * The node sends
- *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height, measures}, …], panodiff_compare: […] }
+ *   ui = { panodiff_panorama: [{filename, subfolder, type, width, height, measures, tiles}, …], panodiff_compare: […] }
  * with one entry per picture of a batch; the second list is there where something is compared. Pictures come
- * through ComfyUI's /view. An entry with `kind` "cubemap" is a picture of six faces, one with "video" a video file.
+ * through ComfyUI's /view; a file with `tiles` is the preview of a large one. An entry with `kind` "cubemap" is a picture of six faces, one with "video" a video file.
  */
 
 import { isCameraView, roundedPose } from "../picture/capture.mjs";
@@ -18,7 +18,7 @@ import { MeasuresTool } from "../panel/measures.mjs";
 import { hasValue, hideValue, readValue, writeValues } from "./values.mjs";
 import { PanoramaView } from "../panorama_view.mjs";
 import { Player } from "../moving/player.mjs";
-import { PictureGoneError } from "../picture/source.mjs";
+import { PictureGoneError } from "../picture/decode.mjs";
 import { ensureStyles } from "./styles.mjs";
 import { offerVr } from "./vr.mjs";
 import { sizeOf } from "../picture/view_picture.mjs";
@@ -45,10 +45,19 @@ function picturesIn(entries) {
   if (!Array.isArray(entries)) return [];
   return entries
     .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
-    .map(({ filename, subfolder, type, kind, measures }) => ({
+    .map(({ filename, subfolder, type, kind, measures, tiles }) => ({
       filename, subfolder: String(subfolder ?? ""), type,
-      ...(KINDS.has(kind) && { kind }), ...(measures && { measures }),
+      ...(KINDS.has(kind) && { kind }), ...(measures && { measures }), ...(tiles && { tiles }),
     }));
+}
+
+/** What a viewer is asked to show: an address, or those of a large picture's preview and tiles. */
+export function sourceOf(picture, api) {
+  const preview = viewAddress(picture, api);
+  if (!picture.tiles) return preview;
+  const { prefix, levels } = picture.tiles;
+  const address = (...place) => viewAddress({ ...picture, filename: `${prefix}${place.join("_")}.png` }, api);
+  return { preview, levels, address };
 }
 
 export function viewAddress({ filename, subfolder, type }, api) {
@@ -117,7 +126,7 @@ class PanoramaWidget {
     this.result = result;
     const entries = result.panodiff_panorama;
     const [{ kind }] = entries;
-    const addresses = entries.map((entry) => viewAddress(entry, this.api));
+    const addresses = entries.map((entry) => sourceOf(entry, this.api));
     return this.player.open(addresses, { video: kind === "video", cube: kind === "cubemap" });
   }
 
@@ -150,7 +159,7 @@ class PanoramaWidget {
     if (other === this.other) return;
     this.other = other;
     try {
-      await this.view.compare(other && viewAddress(other, this.api));
+      await this.view.compare(other && sourceOf(other, this.api));
     } catch (problem) {
       this.view.overlay.say(`B: ${problem.message}`);
     }

@@ -1,14 +1,12 @@
 /** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
 
+import { EXACT, decoded, fetched } from "./decode.mjs";
 import { clamp, coverage } from "../geometry/projection.mjs";
+import { cutBitmap } from "./pyramid.mjs";
+import { element } from "../panel/elements.mjs";
 import { readCrop } from "./gpano.mjs";
+import { stereoOf } from "./stereo.mjs";
 import { text } from "../texts/text.mjs";
-
-/** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
-const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
-
-/** A picture that is not there any more: temporary files go when the server restarts. */
-export class PictureGoneError extends Error {}
 
 /**
  * A picture to show, as `loadPicture` gives it.
@@ -26,23 +24,29 @@ export async function pictureFor(source, { crop, cube }, limit, signal) {
 /**
  * Load a picture.
  *
- * @param {string|Blob} source same-origin address, or the file itself
+ * @param {string|Blob|{preview, levels, address}} source same-origin address, the file itself, or a large picture: the
+ *     address of its preview, [width, height] of the levels that are cut into tiles, and `address(level, column, row)`
  * @param {number} limit largest width or height of a texture
  * @param {AbortSignal} signal stops the download
- * @returns {Promise<{bitmap: ImageBitmap, width: number, height: number, scaled: boolean, crop: object}>}
- *     `width` and `height` are the true size; the bitmap is smaller when `scaled`. The caller closes it.
- *     `crop` is what picture/gpano.mjs finds in the file.
+ * @returns {Promise<{bitmap: ImageBitmap, width: number, height: number, scaled: boolean, crop: object, tiles: object}>}
+ *     `width` and `height` are the true size; the bitmap is smaller when `scaled`, or when there are `tiles` (see
+ *     picture/pyramid.mjs). The caller closes it. `crop` is what picture/gpano.mjs finds in the file.
  */
 export async function loadPicture(source, limit, signal) {
-  const blob = source instanceof Blob ? source : await download(source, signal);
-  const crop = await readCrop(blob);
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(blob, EXACT);
-  } catch {
-    throw new Error(text("unreadable"));
+  if (source.levels) {
+    const [width, height] = source.levels[0];
+    const load = async (level, column, row, stop) => decoded(await fetched(source.address(level, column, row), stop));
+    const bitmap = await decoded(await fetched(source.preview, signal));
+    return { bitmap, width, height, tiles: { levels: source.levels, load } };
   }
+  const blob = source instanceof Blob ? source : await fetched(source, signal);
+  const crop = await readCrop(blob);
+  const bitmap = await decoded(blob);
   const { width, height } = bitmap;
+  if (limit < Infinity && stereoOf({ width, height, crop }, "auto") === "one" && !crop) {
+    const cut = await cutBitmap(bitmap, limit);
+    if (cut) return { ...cut, width, height, crop };
+  }
   const [fitWidth, fitHeight] = fittedSize(width, height, limit);
   if (fitWidth === width && fitHeight === height) return { bitmap, width, height, scaled: false, crop };
   const smaller = await createImageBitmap(bitmap, {
@@ -62,7 +66,7 @@ export function fittedSize(width, height, limit) {
 }
 
 /** What the person should know about a loaded picture, in lines. */
-export function warningsAbout({ width, height, scaled, bitmap, crop, cube }, layout) {
+export function warningsAbout({ width, height, scaled, bitmap, crop, cube, tiles }, layout) {
   const warnings = [];
   const size = `${width} × ${height}`;
   if (crop === false) warnings.push(text("badCrop"));
@@ -73,13 +77,25 @@ export function warningsAbout({ width, height, scaled, bitmap, crop, cube }, lay
   } else if (!cube && !coverage(width, height).full) {
     warnings.push(text(width > 2 * height ? "openAround" : "openBehind", { size }));
   }
-  if (scaled) warnings.push(text("scaled", { shown: `${bitmap.width} × ${bitmap.height}`, size }));
+  if (scaled || (tiles && layout !== "one")) warnings.push(text("scaled", { shown: `${bitmap.width} × ${bitmap.height}`, size }));
   return warnings;
 }
 
-async function download(address, signal) {
-  const response = await fetch(address, { signal, credentials: "same-origin" });
-  if (response.status === 404) throw new PictureGoneError(text("gone"));
-  if (!response.ok) throw new Error(text("serverSaid", { status: response.status }));
-  return response.blob();
+/** Free what is not shown of a picture, or all of a `kept` one. */
+export function closePicture({ bitmap, tiles, kept }) {
+  bitmap.close();
+  if (kept || !tiles?.used) tiles?.close?.();
+}
+
+/** Keep a viewer up to date with the tiles of a picture that it shows. */
+export function followTiles(view, { tiles }) {
+  if (!tiles) return;
+  tiles.changed = (busy, problem) => {
+    view.overlay.showBusy(busy);
+    view.requestFrame();
+    if (!problem || tiles.told) return;
+    tiles.told = true;
+    const line = text("blurred", { problem: problem.message });
+    view.overlay.notices.append(element("p", "pd360-notice", {}, line));
+  };
 }

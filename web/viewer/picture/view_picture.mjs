@@ -33,7 +33,12 @@ async function save(view, [width, height]) {
   Object.assign(canvas, { width, height });
   const lens = createLens(mode, pose, width, height);
   const display = { ...displayIn(mode, view.display), seamLine: false };
-  view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
+  const paint = () => view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
+  paint();
+  // The tiles that it lacks.
+  await renderer.pool.complete(lens);
+  if (renderer.lost || !view.picture) throw new Error(text("wentAway"));
+  paint();
   renderer.shrink();
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   if (!blob) throw new Error(text("tooLarge", { size: `${width} × ${height}` }));

@@ -64,7 +64,8 @@ export const DE = Object.freeze({
   serverSaid: "Der Server antwortete auf die Frage nach dem Bild mit {status}.",
   openAround: "{size} ist nicht 2:1. Unverzerrt gezeigt; die Kugel bleibt oben und unten offen.",
   openBehind: "{size} ist nicht 2:1. Unverzerrt gezeigt; die Kugel bleibt hinten offen.",
-  scaled: "Gezeigt mit {shown}: {size} ist mehr, als diese Grafikkarte fasst.",
+  scaled: "Gezeigt mit {shown}, nicht mit {size}.",
+  blurred: "Teile des Bildes bleiben unscharf. {problem}",
 
   // Batches and videos
   player: "Abspielen",
@@ -95,6 +96,7 @@ export const DE = Object.freeze({
   save: "Diese Ansicht als Bild speichern",
   nothingToSave: "Noch gibt es kein Bild zu speichern.",
   saved: "{name} gespeichert.",
+  wentAway: "Das Bild verschwand, bevor es gespeichert war.",
   tooLarge: "Dieser Browser kann kein Bild von {size} herstellen.",
   capture: "Diese Ansicht für den nächsten Lauf aufnehmen",
   runFirst: "Erst den Workflow ausführen, dann aufnehmen, was zu sehen ist.",

@@ -64,7 +64,8 @@ export const EN = Object.freeze({
   serverSaid: "The server answered {status} when asked for the picture.",
   openAround: "{size} is not 2:1. Shown unstretched; the sphere stays open above and below.",
   openBehind: "{size} is not 2:1. Shown unstretched; the sphere stays open at the back.",
-  scaled: "Shown at {shown}: {size} is more than this graphics card takes.",
+  scaled: "Shown at {shown}, not at {size}.",
+  blurred: "Parts of the picture stay blurred. {problem}",
 
   // Batches and videos
   player: "Player",
@@ -95,6 +96,7 @@ export const EN = Object.freeze({
   save: "Save this view as a picture",
   nothingToSave: "There is no picture to save yet.",
   saved: "Saved {name}.",
+  wentAway: "The picture went away before it could be saved.",
   tooLarge: "This browser cannot make a picture of {size}.",
   capture: "Capture this view for the next run",
   runFirst: "Run the workflow first, then capture what you see.",

@@ -1,0 +1,24 @@
+/** From a picture's address or bytes to pixels, decoded off the main thread. */
+
+import { text } from "../texts/text.mjs";
+
+/** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
+export const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+
+/** A picture that is not there any more: temporary files go when the server restarts. */
+export class PictureGoneError extends Error {}
+
+export async function decoded(blob) {
+  try {
+    return await createImageBitmap(blob, EXACT);
+  } catch {
+    throw new Error(text("unreadable"));
+  }
+}
+
+export async function fetched(address, signal) {
+  const response = await fetch(address, { signal, credentials: "same-origin" });
+  if (response.status === 404) throw new PictureGoneError(text("gone"));
+  if (!response.ok) throw new Error(text("serverSaid", { status: response.status }));
+  return response.blob();
+}
