@@ -79,17 +79,23 @@ class PanoramaWidget {
       failed: (problem) => this.failed(problem),
     });
     if (hasValue(node, STROKES)) this.handBack();
-    hideValue(node, STROKES);
-    this.mask = new MaskTool(this.view, {
-      read: () => readValue(node, STROKES),
-      write: (strokes) => this.fillIn({ [STROKES]: strokes }),
-    });
     this.measures = new MeasuresTool(this.view);
     this.comparison = new Comparison(this.view);
     addLinkTool(this.view);
     addHistogram(this.view, this.comparison);
     this.gyroscope = new Gyroscope(this.view);
     offerVr(this.view);
+  }
+
+  /** Capture and mask, on nodes that have inputs to keep them. */
+  handBack() {
+    const { node } = this;
+    this.view.addTool("capture", text("capture"), "c", () => this.capture());
+    hideValue(node, STROKES);
+    this.mask = new MaskTool(this.view, {
+      read: () => readValue(node, STROKES),
+      write: (strokes) => this.fillIn({ [STROKES]: strokes }),
+    });
   }
 
   /** Take over what the person chose in ComfyUI's settings; what is left out stays. */
