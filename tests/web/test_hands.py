@@ -78,7 +78,7 @@ def test_two_fingers_zoom_and_move(page):
     close = pose(page, node)
     assert close["fovDeg"] == pytest.approx(45, rel=0.02) and abs(close["yawDeg"]) < 0.5
     for step in (20, 40):
-        fingers.send("touchMove", (-60 + step, 0), (60 + step, 0))
+        fingers.send("touchMove", (-60 + step, 0), (60 + step, 0), after=0.3)  # moves may arrive together
     moved = pose(page, node)
     assert moved["fovDeg"] == pytest.approx(45, rel=0.02) and moved["yawDeg"] < -3
     fingers.send("touchEnd")
@@ -133,7 +133,7 @@ def test_every_control_is_reached_by_tab_is_named_and_shows_its_focus(page, comf
     node = place(page)
     entries = [{"filename": name, "subfolder": "", "type": "temp"} for name in ("pano.png", "second.png")]
     page.evaluate("([node, all]) => harness.run(node, { panodiff_panorama: all })", [node, entries])
-    wait_until(page, "!document.querySelector('.pd360-pager').hidden")
+    wait_until(page, "!document.querySelector('.pd360-player').hidden")
     viewer = page.locator(".pd360")
     viewer.focus()
     page.keyboard.press("3")  # the seam's own switches

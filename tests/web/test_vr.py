@@ -143,7 +143,7 @@ def test_each_eye_sees_what_the_core_renders_for_it(page, panorama):
     for eye, (left, right) in enumerate([(OUTER, INNER), (INNER, OUTER)]):
         seen = shown[:, eye * SIZE : (eye + 1) * SIZE]
         error = (seen - expected(panorama, yaw, left, right)).abs()
-        assert error.mean() < 1 and error.max() < 6, (eye, error.mean(), error.max())
+        assert error.mean() < 1 and error.max() < 8, (eye, error.mean(), error.max())
         # A degree would be seen, and so would the other eye's picture.
         assert (seen - expected(panorama, yaw + 1, left, right)).abs().mean() > 4
         assert (seen - expected(panorama, yaw, right, left)).abs().mean() > 4
