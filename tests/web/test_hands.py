@@ -78,7 +78,8 @@ def test_two_fingers_zoom_and_move(page):
     close = pose(page, node)
     assert close["fovDeg"] == pytest.approx(45, rel=0.02) and abs(close["yawDeg"]) < 0.5
     for step in (20, 40):
-        fingers.send("touchMove", (-60 + step, 0), (60 + step, 0), after=0.3)  # moves may arrive together
+        fingers.send("touchMove", (-60 + step, 0), (60 + step, 0))
+    wait_until(page, "node => harness.view(node).pose.yawDeg < -3", node)
     moved = pose(page, node)
     assert moved["fovDeg"] == pytest.approx(45, rel=0.02) and moved["yawDeg"] < -3
     fingers.send("touchEnd")
