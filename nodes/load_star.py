@@ -14,6 +14,7 @@ from .load import DTYPES
 from .placement import ComfyPlacement
 from .schema import ADVANCED, Engine, node_schema
 from .star_models import (
+    BUNDLED,
     FROM_MODEL,
     star_choices,
     star_path,
@@ -37,13 +38,14 @@ class LoadSTAR(io.ComfyNode):
             node_id="PanoDiff_LoadSTAR",
             display_name="Load STAR",
             category="PanoDiff/Load",
-            description="Loads the STAR engine, text to the six faces of a cube: a model folder, or the published files.",
+            description="Loads the STAR engine, text to the six faces of a cube: the bundled small model, a model folder, or the "
+            "published files.",
             search_aliases=("load cubemap model", "FaceRay", "VAR"),
             inputs=[
-                io.Combo.Input("model", options=star_choices(),
-                               tooltip="A model folder (config.json, star.safetensors) from ComfyUI's models/diffusers, or "
-                               "a generator as published (.pth, .safetensors) from models/diffusion_models or "
-                               "models/checkpoints."),
+                io.Combo.Input("model", options=star_choices(), default=BUNDLED,
+                               tooltip="The small model that comes with PanoDiff, a model folder (config.json, "
+                               "star.safetensors) from ComfyUI's models/diffusers, or a generator as published (.pth, "
+                               ".safetensors) from models/diffusion_models or models/checkpoints."),
                 io.Combo.Input("vqvae", options=vqvae_choices(), default=FROM_MODEL,
                                tooltip="STAR's autoencoder (vae_ch160v4096z32.pth), from ComfyUI's models/vae. from the "
                                "model: the one that the model's folder or file holds."),

@@ -10,6 +10,7 @@ from ..panodiff_core.engines.star.sources import where_to_get
 from ..panodiff_core.runtime.errors import InputError
 from .models import CHECKPOINT_PREFIX, MODEL_FOLDERS, folders_below
 
+BUNDLED = "star-small (bundled)"
 FROM_MODEL = "from the model"
 """The choice for a part that comes with the model: in its file, in its folder, or beside its file."""
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -18,13 +19,19 @@ TEXT_FOLDERS = (*MODEL_FOLDERS, "text_encoders")
 
 
 def star_choices() -> list[str]:
-    """Model folders of ours, then weight files of diffusion_models, then of checkpoints with "checkpoints/" before."""
+    """The bundled small model, model folders of ours, then weight files of diffusion_models, then of checkpoints with
+    "checkpoints/" before.
+    """
     files = [*_files("diffusion_models"), *(CHECKPOINT_PREFIX + name for name in _files("checkpoints"))]
-    return [*sorted(_star_folders()), *files]
+    return [BUNDLED, *sorted(_star_folders()), *files]
 
 
-def star_path(choice: str) -> Path:
-    """The folder or file of a choice. Raises InputError, with where to get one, if it is gone."""
+def star_path(choice: str) -> Path | None:
+    """The folder or file of a choice, None for the bundled model. Raises InputError, with where to get one, if it is
+    gone.
+    """
+    if choice == BUNDLED:
+        return None
     folder = _star_folders().get(choice)
     if folder is not None:
         return folder

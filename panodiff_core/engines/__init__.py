@@ -120,7 +120,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
             name="star",
             title="STAR",
             summary="text to the six faces of a cube with STAR's topology and FaceRay across the edges",
-            small_model=None,
+            small_model=ASSETS / "star-small",
             files="a folder with config.json, star.safetensors, vqvae.safetensors, text_encoder/ and tokenizer/, or "
             "STAR's weight file (huggingface.co/taocrayon/STAR) with vae_ch160v4096z32.pth "
             "(huggingface.co/FoundationVision/var) as vqvae and the text encoder of Stable Diffusion 2.1 as text",

@@ -78,7 +78,7 @@ def progress(comfyui, monkeypatch) -> list:
 
 def test_models_are_listed_and_found(node_classes, tiny_choice) -> None:
     options = {item.id: item.options for item in node_classes[LOAD].define_schema().inputs[:3]}
-    assert options["model"][:2] == [PLAIN, FOLDER]
+    assert options["model"][:3] == ["star-small (bundled)", PLAIN, FOLDER]
     assert GENERATOR in options["model"] and tiny_choice not in options["model"]
     assert options["vqvae"][0] == options["text"][0] == "from the model"
     assert VQVAE in options["vqvae"]

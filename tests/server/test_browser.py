@@ -182,8 +182,9 @@ def agrees_with_core(page, server, viewer) -> bool:
     return bool((shown - expected).abs().mean() < 0.04 and torch.corrcoef(both)[0, 1] > 0.97)
 
 
-def test_shipped_model_runs_as_the_template_stands(page, server) -> None:
-    page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{FIRST.name}")
+@pytest.mark.parametrize("template", [FIRST.name, "text_to_cubemap.json"])
+def test_shipped_models_run_as_the_templates_stand(page, server, template) -> None:
+    page.evaluate(LOAD, f"/api/workflow_templates/{PACK}/{template}")
     page.evaluate(SHOW_ALL)
     run(page)
     page.wait_for_selector(".pd360-has-picture", state="attached", timeout=WAIT_MS)
@@ -194,7 +195,7 @@ def test_shipped_model_runs_as_the_template_stands(page, server) -> None:
         return agrees_with_core(page, server, page.locator(".pd360"))
 
     wait_until(page, view_is_right)
-    photograph(page, "shipped")
+    photograph(page, f"shipped_{template.removesuffix('.json')}")
 
 
 def test_second_run_is_cached_and_still_shows(page) -> None:

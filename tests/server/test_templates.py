@@ -152,6 +152,19 @@ def test_edit_round_trip_template_runs(server, definitions) -> None:
     run_to_the_end(server, to_prompt(template("edit_round_trip"), definitions), (512, 256))
 
 
+def test_cubemap_template_runs(server, definitions) -> None:
+    """As it stands, on the bundled model, with a preview after every scale."""
+    prompt = to_prompt(template("text_to_cubemap"), definitions)
+    run = run_to_the_end(server, prompt, (512, 256))
+    (sampler,) = (name for name, node in prompt.items() if node["class_type"] == "PanoDiff_SampleCubemap")
+    steps = [data for data in run.named("progress") if data["node"] == sampler]
+    assert [data["value"] for data in steps] == list(range(1, steps[0]["max"] + 1)) and len(steps) >= 8
+    assert len(run.previews) >= 8
+    texts = [text for output in run.outputs.values() for text in output.get("text", [])]
+    assert any("faces of 128 pixels" in text and "FaceRay: yes" in text for text in texts)
+    assert any("12 cube edges" in text for text in texts)
+
+
 @pytest.mark.slow
 def test_star_template_runs(server, definitions) -> None:
     """On files in the published formats: the trainer's .pth, VAR's flat .pth, a text encoder in diffusers' layout."""
