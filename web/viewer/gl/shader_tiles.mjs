@@ -16,6 +16,8 @@ uniform ivec2 u_depth;
 
 // Where in a layer to read a level, in pixels, and which layer; -1 where the tile is not there.
 vec3 tileAt(vec2 uv, int index) {
+  // Pixels on the border of a flat picture may look beyond a pole, where the same row lies, half a turn around.
+  if (uv.y < 0.0 || uv.y > 1.0) uv = vec2(fract(uv.x + 0.5), abs(2.0 * step(1.0, uv.y) - uv.y));
   vec3 level = u_levels[min(index, u_depth.y - 1)];
   vec2 at = uv * level.xy;
   vec2 cell = floor(clamp(at, vec2(0.0), level.xy - 1.0) / ${TILE}.0);
