@@ -151,6 +151,17 @@ def test_the_slider_works_by_keyboard_and_buttons_keep_their_space_key(page, com
     assert page.evaluate("node => harness.view(node).tools.has('l')", node) is False
 
 
+def test_the_bar_stays_inside_a_narrow_viewer(page, comfy):
+    node = batch(page, comfy)
+    page.evaluate("node => harness.nodes[node].setSize([240, 340])", node)
+    wait_until(page, "node => harness.pixels(node).width === 220", node)
+    outer = box(page, node).locator(".pd360").bounding_box()
+    for part in box(page, node).locator(".pd360-player :is(button, input)").all():
+        inner = part.bounding_box()
+        assert inner["x"] >= outer["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+    assert page.get_by_role("slider", name="Position").bounding_box()["width"] > 60
+
+
 def test_a_playing_sequence_rests_out_of_sight(page, comfy):
     node = batch(page, comfy)
     box(page, node).locator(".pd360").focus()
