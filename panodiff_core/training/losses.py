@@ -22,19 +22,23 @@ def laplacian_bands(pictures: Tensor, levels: int) -> list[Tensor]:
     return bands
 
 
-def pyramid_loss(output: Tensor, target: Tensor, levels: int = 3) -> tuple[Tensor, Tensor]:
+def pyramid_loss(
+    output: Tensor, target: Tensor, levels: int = 3, *, over_edges: bool = False
+) -> tuple[Tensor, Tensor]:
     """(band loss, texture loss) of two pictures [B, C, H, W].
 
     The band loss is the mean absolute difference of the Laplacian bands, summed over levels. The texture loss compares
     the local strength of each band (root mean square over 8×8 windows, 4 apart): it asks for the right amount of fine
-    grain even where its exact phase cannot be known, which a pixel loss alone answers with blur.
+    grain even where its exact phase cannot be known, which a pixel loss alone answers with blur. Outer pixels lie in fewer
+    windows than inner ones; with `over_edges`, windows reach over the edges into the mirrored picture and the outermost
+    hold nothing but the outer 4 pixels.
     """
     band = output.new_zeros(())
     texture = output.new_zeros(())
     for a, b in zip(laplacian_bands(output, levels), laplacian_bands(target, levels), strict=True):
         band = band + (a - b).abs().mean()
         if min(a.shape[-2:]) >= 8:
-            texture = texture + (_strength(a) - _strength(b)).abs().mean()
+            texture = texture + (_strength(a, over_edges) - _strength(b, over_edges)).abs().mean()
     return band, texture
 
 
@@ -49,9 +53,19 @@ def colour_loss(output: Tensor, target: Tensor) -> Tensor:
     return 0.5 * ((red - green).abs().mean() + (blue - green).abs().mean())
 
 
-def _strength(band: Tensor) -> Tensor:
-    power = F.avg_pool2d(band.square().mean(dim=1, keepdim=True), 8, stride=4)
-    return (power + 1e-5).sqrt()
+def _strength(band: Tensor, over_edges: bool) -> Tensor:
+    power = band.square().mean(dim=1, keepdim=True)
+    if over_edges:
+        rows, columns = (_mirrored(size, 4, band.device) for size in power.shape[-2:])
+        power = power[..., rows, :][..., columns]
+    return (F.avg_pool2d(power, 8, stride=4) + 1e-5).sqrt()
+
+
+def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:
+    """Indices of 0 … size − 1 with `margin` more on both sides, mirrored with the first and last repeated."""
+    index = torch.arange(-margin, size + margin, device=device)
+    index = torch.where(index < 0, -1 - index, index)
+    return torch.where(index >= size, 2 * size - 1 - index, index)
 
 
 def kl_to_unit_normal(mean: Tensor, logvar: Tensor) -> Tensor:

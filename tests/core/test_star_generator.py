@@ -330,7 +330,8 @@ def test_rows_and_pictures_a_few_at_a_time_are_the_whole(options, quantizer, gen
     assert pictures == [6] + [3, 3] + [2, 1] * 2 + [1] * 6
     for mine, theirs in zip(seen, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-5)
-    torch.testing.assert_close(some, whole, rtol=1e-6, atol=1e-6)
+    # Other sums of the same numbers: `more_smooth` divides those differences of the logits by a low temperature.
+    torch.testing.assert_close(some, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_hidden_text_is_not_seen(generator, teacher):

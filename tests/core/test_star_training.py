@@ -167,6 +167,28 @@ def test_exported_autoencoder_is_the_averaged_one(folder, vqvae, scenes):
         assert_same_weights(again.module.vqvae.half().float(), loaded)
 
 
+def test_refining_moves_the_decoder_alone(folder, vqvae, scenes):
+    before = read_vqvae(vqvae)
+    plan = VQVAETraining(adversarial_from=0.0)
+    recipe = VQVAERecipe(
+        before.config, before.scales, plan, SceneFaces(scenes, 4, 0), 0, refine=read_vqvae(vqvae)
+    )
+    trainer, losses = trained(recipe, folder / "refine", steps=3)
+    assert all(parts["codebook"] == 0 and "restarted" not in parts for parts in losses)
+    trainer.export(folder / "refined")
+    after = read_vqvae(folder / "refined")
+    assert fingerprint(after) == fingerprint(before)
+    moved = {
+        name.split(".")[0]
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
+    assert moved == {"decoder", "post_quant_conv"}
+    faces = scenes[0]["faces"]
+    for one, two in zip(before.encode(faces), after.encode(faces), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_autoencoder_resumes_exactly_with_its_codebook_statistics(tmp_path, scenes):
     # Restarts fall on both sides of the stop, and depend on the uses counted before it.
     plan = RestartPlan(every=2, below=0.5, memory=0.5)

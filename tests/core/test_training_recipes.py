@@ -293,6 +293,20 @@ def test_pyramid_is_complete_and_losses_know_blur_from_grain():
     assert float(pyramid_loss(grain, picture)[1]) < 0.3 * float(pyramid_loss(blur, picture)[1])
 
 
+def test_windows_over_the_edges_hear_of_a_blurred_border():
+    """Grey in the outer 4 pixels alone: 1 of 9 windows in a row shows it by half inside, 1 of 11 wholly over edges."""
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 40, 40) * 2 - 1
+    for slices in ((..., slice(4), slice(None)), (..., slice(None), slice(-4, None))):
+        blurred = picture.clone()
+        blurred[slices] = 0.0
+        inside, over = (float(pyramid_loss(blurred, picture, 1, over_edges=way)[1]) for way in (False, True))
+        grey = float(pyramid_loss(torch.zeros_like(picture), picture, 1)[1])
+        assert 0.02 * grey < inside < 0.06 * grey
+        assert 0.10 * grey < over < 0.16 * grey
+    assert float(pyramid_loss(picture, picture, over_edges=True)[1]) == 0.0
+
+
 def test_frozen_discriminator_is_the_same_function_without_weight_gradients():
     torch.manual_seed(0)
     discriminator = PatchDiscriminator(4).train(False)

@@ -17,13 +17,14 @@ from ...data.panoramas import PanoramaCache
 from ...engines.star.config import VQVAEConfig
 from ...engines.star.scales import Scales
 from ...engines.star.training.codebook import CodebookKeeper, RestartPlan, new_vqvae
+from ...engines.star.vqvae import VQVAE
 from ...runtime.errors import InputError
 from ..card import RunFacts
 from ..discriminator import PatchDiscriminator
 from ..losses import adversarial_losses, colour_loss, pyramid_loss
 from ..optimizers import matrices_and_rest
 from ..pictures import picture_grid
-from ..star_folder import write_vqvae
+from ..star_folder import read_vqvae, write_vqvae
 from .star_options import whole_numbers
 
 NAME = "star-vqvae"
@@ -50,6 +51,7 @@ class VQVAETraining:
     From progress `adversarial_from` (1 = never) a patch discriminator and feature matching join in.
     """
 
+    pixel_weight: float = 1.0
     band_weight: float = 1.0
     texture_weight: float = 0.5
     colour_weight: float = 2.0
@@ -62,43 +64,63 @@ class VQVAETraining:
 
 
 class VQVAEModule(nn.Module):
-    """Autoencoder, the keeper of its codebook, optional discriminator and their losses in one forward."""
+    """Autoencoder, the keeper of its codebook, optional discriminator and their losses in one forward.
 
-    def __init__(self, config: VQVAEConfig, scales: Scales, plan: VQVAETraining) -> None:
+    Of a trained `refine`, the decoder alone learns: what makes codes stays exactly as it is, so that codes on disk and
+    whatever was trained on them remain valid.
+    """
+
+    def __init__(
+        self, config: VQVAEConfig, scales: Scales, plan: VQVAETraining, refine: VQVAE | None = None
+    ) -> None:
         super().__init__()
-        self.plan = plan
-        self.vqvae = new_vqvae(config, scales)
+        self.plan, self.refining = plan, refine is not None
+        self.vqvae = new_vqvae(config, scales) if refine is None else refine
+        if self.refining:
+            self.vqvae.requires_grad_(False)
+            self.vqvae.post_quant_conv.requires_grad_(True)
+            self.vqvae.decoder.requires_grad_(True)
         self.keeper = CodebookKeeper(plan.restart)
         self.discriminator = PatchDiscriminator() if plan.adversarial_from < 1.0 else None
 
     def forward(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         plan, pixels, vqvae = self.plan, batch["pixels"] * 2.0 - 1.0, self.vqvae
-        latents = vqvae.latents(pixels)
-        restarted = self.keeper.restart(vqvae.quantize, latents.detach(), progress)
-        quantized = vqvae.quantize(latents)
-        output = vqvae.pixels(quantized.latents).float()
-        band, texture = pyramid_loss(output, pixels)
+        if self.refining:
+            latents = vqvae.quantize.accumulate(vqvae.encode(batch["pixels"]))[-1]
+            coding, usage = {"codebook": pixels.new_zeros(())}, {}
+        else:
+            latents, coding, usage = self._coded(pixels, progress)
+        output = vqvae.pixels(latents).float()
+        band, texture = pyramid_loss(output, pixels, over_edges=True)
         parts = {
             "pixel": (output - pixels).abs().mean(),
             "band": band,
             "texture": texture,
             "colour": colour_loss(output, pixels),
-            "codebook": quantized.loss,
+            **coding,
         }
         loss = (
-            parts["pixel"]
+            plan.pixel_weight * parts["pixel"]
             + plan.band_weight * band
             + plan.texture_weight * texture
             + plan.colour_weight * parts["colour"]
-            + plan.codebook_weight * quantized.loss
+            + plan.codebook_weight * parts["codebook"]
         )
         if self.discriminator is not None and progress >= plan.adversarial_from:
             more, adversarial = adversarial_losses(
                 self.discriminator, output, pixels, plan.adversarial_weight, plan.matching_weight
             )
             loss, parts = loss + more, {**parts, **adversarial}
-        usage = self.keeper.count(vqvae.quantize, quantized.indices)
-        return {"loss": loss, **parts, **usage, "restarted": restarted}
+        return {"loss": loss, **parts, **usage}
+
+    def _coded(self, pixels: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Quantized latents of pixels in −1..1, the codebook's loss, and what became of its codes."""
+        quantizer = self.vqvae.quantize
+        latents = self.vqvae.latents(pixels)
+        restarted = self.keeper.restart(quantizer, latents.detach(), progress)
+        quantized = quantizer(latents)
+        usage = self.keeper.count(quantizer, quantized.indices)
+        return quantized.latents, {"codebook": quantized.loss}, {**usage, "restarted": restarted}
 
 
 class VQVAERecipe:
@@ -114,13 +136,15 @@ class VQVAERecipe:
         batches: Dataset,
         seed: int,
         optimizer: str = "muon",
+        refine: VQVAE | None = None,
     ) -> None:
         self.config, self.scales, self.plan = config, scales, plan
         self.data, self.seed, self.optimizer = batches, seed, optimizer
+        self.refine = refine
 
     def module(self) -> nn.Module:
         torch.manual_seed(self.seed)
-        return VQVAEModule(self.config, self.scales, self.plan)
+        return VQVAEModule(self.config, self.scales, self.plan, self.refine)
 
     def batches(self) -> Dataset:
         return self.data
@@ -130,6 +154,8 @@ class VQVAERecipe:
         rest = matrices_and_rest(
             module, learning_rate, self.optimizer, hidden=_is_hidden_matrix, weight_decay=1e-3
         )
+        if self.refine is not None:
+            return rest
         codes.requires_grad_(True)
         # Latents move faster than single weights do: at the others' rate the codes are left behind and fall out of use.
         rate = self.plan.codebook_rate * learning_rate
@@ -154,6 +180,12 @@ def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
     small, plan = SMALL_VQVAE, VQVAETraining()
+    parser.add_argument(
+        "--refine",
+        type=Path,
+        metavar="MODEL",
+        help="exported autoencoder or model folder: train only its decoder; its sizes are kept",
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--scenes", type=Path, help="folder from `train cubemap-scenes`, of the face size")
     source.add_argument(
@@ -172,27 +204,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", type=int, default=small.vocab, help="codes in the codebook")
     parser.add_argument("--norm-groups", type=int, default=small.norm_groups)
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--pixel-weight", type=float, default=plan.pixel_weight)
+    parser.add_argument("--band-weight", type=float, default=plan.band_weight)
     parser.add_argument("--texture-weight", type=float, default=plan.texture_weight)
     parser.add_argument("--colour-weight", type=float, default=plan.colour_weight)
     parser.add_argument("--codebook-weight", type=float, default=plan.codebook_weight)
     parser.add_argument(
         "--adversarial-from", type=float, default=1.0, help="progress 0..1 at which it starts; 1 never"
     )
+    parser.add_argument("--adversarial-weight", type=float, default=plan.adversarial_weight)
+    parser.add_argument("--matching-weight", type=float, default=plan.matching_weight)
 
 
 def build(args: argparse.Namespace) -> VQVAERecipe:
     """The recipe that the command line describes."""
-    names = ("channels", "multipliers", "blocks", "latent_channels", "vocab", "norm_groups")
-    config = SMALL_VQVAE.changed(**{name: getattr(args, name) for name in names})
-    scales = Scales(args.patch_nums)
     plan = VQVAETraining(
+        pixel_weight=args.pixel_weight,
+        band_weight=args.band_weight,
         texture_weight=args.texture_weight,
         colour_weight=args.colour_weight,
         codebook_weight=args.codebook_weight,
         adversarial_from=args.adversarial_from,
+        adversarial_weight=args.adversarial_weight,
+        matching_weight=args.matching_weight,
     )
+    refine = None if args.refine is None else read_vqvae(args.refine)
+    if refine is None:
+        names = ("channels", "multipliers", "blocks", "latent_channels", "vocab", "norm_groups")
+        config = SMALL_VQVAE.changed(**{name: getattr(args, name) for name in names})
+        scales = Scales(args.patch_nums)
+    else:
+        config, scales = refine.config, refine.scales
     size = scales.last_side * config.downsampling
-    return VQVAERecipe(config, scales, plan, _faces(args, size), args.seed, args.optimizer)
+    return VQVAERecipe(config, scales, plan, _faces(args, size), args.seed, args.optimizer, refine)
 
 
 def _faces(args: argparse.Namespace, size: int) -> Dataset:
