@@ -20,7 +20,7 @@ from panodiff_core.runtime.errors import CheckpointError, InputError
 from panodiff_core.training.config import LoopConfig
 from panodiff_core.training.discriminator import PatchDiscriminator
 from panodiff_core.training.loop import Trainer
-from panodiff_core.training.losses import colour_loss, laplacian_bands, pyramid_loss
+from panodiff_core.training.losses import colour_loss, energy_loss, laplacian_bands, pyramid_loss
 from panodiff_core.training.model_folder import load_vae
 from panodiff_core.training.recipes import dit
 from panodiff_core.training.recipes.dit import DitConfig, DitRecipe
@@ -305,6 +305,22 @@ def test_windows_over_the_edges_hear_of_a_blurred_border():
         assert 0.02 * grey < inside < 0.06 * grey
         assert 0.10 * grey < over < 0.16 * grey
     assert float(pyramid_loss(picture, picture, over_edges=True)[1]) == 0.0
+
+
+def test_energy_loss_counts_the_energy_of_the_whole_and_of_the_border():
+    torch.manual_seed(0)
+    picture = (torch.rand(2, 3, 64, 64) * 2 - 1) * 0.5
+    assert float(energy_loss(picture, picture)) == 0.0
+    assert float(energy_loss(2 * picture, picture)) == pytest.approx(math.log(4), abs=0.02)
+    turned = picture.flip(-1)  # the same energies at other places
+    assert float(energy_loss(turned, picture)) < 1e-5
+    blurred = picture.clone()
+    blurred[..., :4, :], blurred[..., -4:, :], blurred[..., :4], blurred[..., -4:] = 0.0, 0.0, 0.0, 0.0
+    assert (
+        float(energy_loss(blurred, picture, 1))
+        > 1.0
+        > 4 * float(energy_loss(blurred[..., 4:-4, 4:-4], picture[..., 4:-4, 4:-4], 1))
+    )
 
 
 def test_frozen_discriminator_is_the_same_function_without_weight_gradients():

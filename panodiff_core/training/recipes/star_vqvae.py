@@ -21,7 +21,7 @@ from ...engines.star.vqvae import VQVAE
 from ...runtime.errors import InputError
 from ..card import RunFacts
 from ..discriminator import PatchDiscriminator
-from ..losses import adversarial_losses, colour_loss, pyramid_loss
+from ..losses import adversarial_losses, colour_loss, energy_loss, pyramid_loss
 from ..optimizers import matrices_and_rest
 from ..pictures import picture_grid
 from ..star_folder import read_vqvae, write_vqvae
@@ -46,7 +46,7 @@ SMALL_VQVAE = VQVAEConfig(
 @dataclass(frozen=True)
 class VQVAETraining:
     """Loss weights: they multiply means over pixels in −1..1; `codebook_weight` the quantizer's own loss. Codes learn
-    `codebook_rate` times as fast as the rest.
+    `codebook_rate` times as fast as the rest, the discriminator `discriminator_rate` times.
 
     From progress `adversarial_from` (1 = never) a patch discriminator and feature matching join in.
     """
@@ -54,12 +54,14 @@ class VQVAETraining:
     pixel_weight: float = 1.0
     band_weight: float = 1.0
     texture_weight: float = 0.5
+    energy_weight: float = 0.0
     colour_weight: float = 2.0
     codebook_weight: float = 0.25
     codebook_rate: float = 10.0
     adversarial_from: float = 1.0
     adversarial_weight: float = 0.02
     matching_weight: float = 0.2
+    discriminator_rate: float = 1.0
     restart: RestartPlan = field(default_factory=RestartPlan)
 
 
@@ -96,6 +98,7 @@ class VQVAEModule(nn.Module):
             "pixel": (output - pixels).abs().mean(),
             "band": band,
             "texture": texture,
+            "energy": energy_loss(output, pixels),
             "colour": colour_loss(output, pixels),
             **coding,
         }
@@ -103,6 +106,7 @@ class VQVAEModule(nn.Module):
             plan.pixel_weight * parts["pixel"]
             + plan.band_weight * band
             + plan.texture_weight * texture
+            + plan.energy_weight * parts["energy"]
             + plan.colour_weight * parts["colour"]
             + plan.codebook_weight * parts["codebook"]
         )
@@ -150,16 +154,20 @@ class VQVAERecipe:
         return self.data
 
     def optimizers(self, module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-        codes = module.vqvae.quantize.embedding.weight.requires_grad_(False)
-        rest = matrices_and_rest(
-            module, learning_rate, self.optimizer, hidden=_is_hidden_matrix, weight_decay=1e-3
+        vqvae, plan, betas = module.vqvae, self.plan, (0.9, 0.98)
+        codes = vqvae.quantize.embedding.weight.requires_grad_(False)
+        learning = matrices_and_rest(
+            vqvae, learning_rate, self.optimizer, hidden=_is_hidden_matrix, weight_decay=1e-3, betas=betas
         )
-        if self.refine is not None:
-            return rest
-        codes.requires_grad_(True)
-        # Latents move faster than single weights do: at the others' rate the codes are left behind and fall out of use.
-        rate = self.plan.codebook_rate * learning_rate
-        return [*rest, torch.optim.AdamW([codes], lr=rate, betas=(0.9, 0.98), weight_decay=0.0)]
+        if self.refine is None:
+            codes.requires_grad_(True)
+            # Latents move faster than single weights do: at the others' rate the codes are left behind and fall out of use.
+            rate = plan.codebook_rate * learning_rate
+            learning.append(torch.optim.AdamW([codes], lr=rate, betas=betas, weight_decay=0.0))
+        if module.discriminator is not None:
+            rate, weights = plan.discriminator_rate * learning_rate, module.discriminator.parameters()
+            learning.append(torch.optim.AdamW(weights, lr=rate, betas=betas, weight_decay=1e-3))
+        return learning
 
     def pictures(self, module: VQVAEModule) -> Tensor:
         """Twelve faces: original on the left, round trip on the right, three pairs in a row."""
@@ -174,7 +182,7 @@ class VQVAERecipe:
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim >= 2 and name.startswith(("vqvae.encoder.", "vqvae.decoder."))
+    return parameter.ndim >= 2 and name.startswith(("encoder.", "decoder."))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixel-weight", type=float, default=plan.pixel_weight)
     parser.add_argument("--band-weight", type=float, default=plan.band_weight)
     parser.add_argument("--texture-weight", type=float, default=plan.texture_weight)
+    parser.add_argument("--energy-weight", type=float, default=plan.energy_weight)
     parser.add_argument("--colour-weight", type=float, default=plan.colour_weight)
     parser.add_argument("--codebook-weight", type=float, default=plan.codebook_weight)
     parser.add_argument(
@@ -214,6 +223,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--adversarial-weight", type=float, default=plan.adversarial_weight)
     parser.add_argument("--matching-weight", type=float, default=plan.matching_weight)
+    parser.add_argument("--discriminator-rate", type=float, default=plan.discriminator_rate)
 
 
 def build(args: argparse.Namespace) -> VQVAERecipe:
@@ -222,11 +232,13 @@ def build(args: argparse.Namespace) -> VQVAERecipe:
         pixel_weight=args.pixel_weight,
         band_weight=args.band_weight,
         texture_weight=args.texture_weight,
+        energy_weight=args.energy_weight,
         colour_weight=args.colour_weight,
         codebook_weight=args.codebook_weight,
         adversarial_from=args.adversarial_from,
         adversarial_weight=args.adversarial_weight,
         matching_weight=args.matching_weight,
+        discriminator_rate=args.discriminator_rate,
     )
     refine = None if args.refine is None else read_vqvae(args.refine)
     if refine is None:
