@@ -1,6 +1,6 @@
 /** Which tiles of a large picture a lens sees, at the size at which it sees them. Pure functions. */
 
-import { KINDS, lookThrough } from "./lens.mjs";
+import { KINDS, lookThrough, pixelSize } from "./lens.mjs";
 import { directionToLonLat } from "./projection.mjs";
 
 // Pixels, without the border of one pixel that each tile has.
@@ -53,7 +53,7 @@ function areaAt(lens, x, y) {
     const next = lookThrough(lens, x + right, y + down).direction;
     return Math.hypot(...next.map((value, axis) => value - direction[axis])) / STEP;
   };
-  const size = flat ? (2 * lens.reach) / lens.width : Math.max(apart(STEP, 0), apart(0, STEP));
+  const size = flat ? pixelSize(lens) : Math.max(apart(STEP, 0), apart(0, STEP));
   const [lon, lat] = directionToLonLat(direction);
   const margin = MARGIN * size;
   const narrow = Math.cos(Math.min(Math.abs(lat) + margin, Math.PI / 2));
