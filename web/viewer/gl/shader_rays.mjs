@@ -151,4 +151,14 @@ Sight lookThrough(vec2 windowPosition) {
   sight.covered = clamp(sight.covered + 0.5, 0.0, 1.0);
   return sight;
 }
+
+// Where that is on an equirectangular picture of the whole sphere, 0 ... 1.
+vec2 onSphere(Sight sight) {
+  return vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI);
+}
+
+// Colours multiplied by alpha, so that transparent texels do not bleed.
+vec4 premultiplied(vec4 value) {
+  return vec4(value.rgb * value.a, value.a);
+}
 `;

@@ -27,19 +27,15 @@ export class TilePool {
 
   join(store, tiles) {
     const { renderer, layers } = this;
-    const { gl, anisotropic, anisotropy } = renderer;
+    const { gl, anisotropy } = renderer;
     const count = Math.min(tiles, this.most);
     this.stores.add(store);
     if (count <= layers.length) return;
     for (const layer of layers) layer?.store.forget(layer.key);
     renderer.deleteTexture(this.handle);
     this.layers = Array(count).fill(null);
-    this.handle = { texture: gl.createTexture(), bytes: 4 * EXTENT * EXTENT * count };
-    renderer.textures.add(this.handle);
-    gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.handle.texture);
+    this.handle = renderer.newTexture(gl.TEXTURE_2D_ARRAY, { anisotropy, bytes: 4 * EXTENT * EXTENT * count });
     gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, gl.RGBA8, EXTENT, EXTENT, count);
-    gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
-    if (anisotropy > 1) gl.texParameterf(gl.TEXTURE_2D_ARRAY, anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, anisotropy);
   }
 
   leave(store) {
