@@ -229,7 +229,7 @@ def test_equal_pictures_have_no_difference_and_drawings_are_freed(page):
 
 def test_a_saved_comparison_is_what_is_seen_and_leaves_nothing(page, tmp_path):
     node = start(page)
-    page.evaluate("node => harness.view(node).setLength('window')", node)
+    page.evaluate("node => harness.view(node).setDisplay({ length: 'window' })", node)
     for way in ("Wipe", "Difference"):
         choose(page, way)
         shown = seen(page, node)

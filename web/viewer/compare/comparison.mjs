@@ -1,7 +1,7 @@
 /** A second picture, B, compared with the viewer's own, A, through the same camera: wipe, blink, difference. */
 
 import { ERROR_COLOURS } from "../gl/error_colours.mjs";
-import { element, sliderRow } from "../panel/elements.mjs";
+import { element, sliderRow, textButton } from "../panel/elements.mjs";
 import { closePicture, followTiles, loadPicture, warningsAbout } from "../picture/source.mjs";
 import { text } from "../texts/text.mjs";
 
@@ -14,31 +14,26 @@ export class Comparison {
     Object.assign(this, { view, way: "wipe", edge: 50, scale: 8, texture: null, kept: [] });
     this.makeBar(view.overlay);
     // Its thumb is the line itself; arrow keys move it by a hundredth.
-    this.divider = element("input", "pd360-divider", { type: "range", step: "any", "aria-label": text("divider") });
-    this.divider.addEventListener("input", () => this.set({ edge: this.divider.valueAsNumber }));
+    this.divider = element("input", "pd360-divider", {
+      type: "range", step: "any", "aria-label": text("divider"),
+      input: () => this.set({ edge: this.divider.valueAsNumber }),
+    });
     view.canvas.after(this.divider);
-    view.overlay.parts.push(this.divider);
-    view.tools.set("a", () => this.texture && view.overlay.announce(this.flip()));
+    view.setKeys({ a: () => this.texture && view.overlay.announce(this.flip()) });
     view.paint = (...how) => this.paint(...how);
     view.compare = (source) => this.load(source);
     this.set({});
   }
 
-  makeBar({ foot }) {
-    this.choices = WAYS.map((way) => {
-      const made = element("button", "pd360-choice", { type: "button" }, text(way));
-      made.addEventListener("click", () => this.set({ way }));
-      return made;
-    });
+  makeBar(overlay) {
+    this.choices = WAYS.map((way) => textButton(text(way), () => this.set({ way })));
     this.choices[2].setAttribute("aria-keyshortcuts", "a");
-    const settings = { label: text("scale"), range: [0, 5], step: 1 };
-    this.slider = sliderRow(settings, (power) => this.set({ scale: 2 ** power }));
+    const settings = { range: [1, 32], step: 1, doubling: true, shown: (scale) => `× ${scale}` };
+    this.slider = sliderRow(text("scale"), settings, (scale) => this.set({ scale }));
     this.most = element("b", "");
     const legend = element("span", "pd360-legend", {}, "0", this.most);
     legend.style.backgroundImage = `linear-gradient(90deg, ${ERROR_COLOURS.map((color) => `rgb(${color})`)})`;
-    const attributes = { role: "group", "aria-label": text("compare") };
-    const parts = [...this.choices, this.slider.row, legend];
-    foot.lastChild.before(element("div", "pd360-brush-bar pd360-compare", attributes, ...parts));
+    overlay.addBar("pd360-brush-bar pd360-compare", text("compare"), ...this.choices, this.slider.row, legend);
   }
 
   /**
@@ -69,7 +64,7 @@ export class Comparison {
     this.texture = picture && (renderer.lost ? {} : renderer.createTexture(picture.bitmap, picture));
     if (this.texture) followTiles(this.view, this.texture);
     const warnings = picture ? warningsAbout(picture, "one") : [];
-    overlay.notices.append(...warnings.map((line) => element("p", "pd360-notice", {}, `B: ${line}`)));
+    overlay.addNotices(warnings.map((line) => `B: ${line}`));
     this.set({});
   }
 
@@ -85,7 +80,7 @@ export class Comparison {
     WAYS.forEach((name, index) => choices[index].setAttribute("aria-pressed", name === way));
     choices[2].textContent = on === "blink" ? `${text("blink")}: ${flipped ? "B" : "A"}` : text("blink");
     divider.setAttribute("aria-valuetext", text("dividerIs", { percent: Math.round(edge) }));
-    this.slider.show(Math.log2(scale), `× ${scale}`);
+    this.slider.show(scale);
     this.most.textContent = `${Number((255 / scale).toPrecision(3))} / 255`;
     view.requestFrame();
   }

@@ -41,11 +41,6 @@ export function addLinkTool(view) {
     if (!ended) link(view);
     button.setAttribute("aria-pressed", !ended);
     view.overlay.say(ended ? text("unlinked") : text("linked", { count: linked.size }));
-  });
-  button.setAttribute("aria-pressed", false);
-  const { drawn } = view;
-  view.drawn = () => {
-    drawn();
-    lead(view);
-  };
+  }, { "aria-pressed": false });
+  view.drawn.push(() => lead(view));
 }

@@ -10,8 +10,8 @@
 import { layoutCentre, layoutPoint, layoutRay } from "./cube_layouts.mjs";
 import { MODES } from "./modes.mjs";
 import {
-  cameraRotation, clamp, degrees, directionToLonLat, lonLatToDirection, normalise, radians, rotate, rotateBack,
-  wrapDegrees,
+  cameraRotation, clamp, degrees, directionToLonLat, lonLatToDirection, mix, normalise, radians, rotate,
+  rotateBack, wrapDegrees,
 } from "./projection.mjs";
 
 /** Rectilinear, Pannini and stereographic: the ray of (x, y) is (x, y, 1 − (a x² + b y²) / 4). */
@@ -61,15 +61,13 @@ export function canBlend(from, to) {
 
 /** The lens a share (0 … 1) of the way between two that `canBlend`; the window is the second one's. */
 export function blendLenses(from, to, share) {
-  const mix = (one, other) => one + (other - one) * share;
-  const turned = (name) =>
-    from.angles[name] + wrapDegrees(to.angles[name] - from.angles[name]) * share;
+  const turned = (name) => from.angles[name] + wrapDegrees(to.angles[name] - from.angles[name]) * share;
   const angles = { yawDeg: turned("yawDeg"), pitchDeg: turned("pitchDeg"), rollDeg: turned("rollDeg") };
   return {
     ...to,
     angles,
-    bend: to.bend.map((value, axis) => mix(from.bend[axis], value)),
-    reach: Math.exp(mix(Math.log(from.reach), Math.log(to.reach))),
+    bend: to.bend.map((value, axis) => mix(from.bend[axis], value, share)),
+    reach: Math.exp(mix(Math.log(from.reach), Math.log(to.reach), share)),
     rotation: cameraRotation(angles.yawDeg, angles.pitchDeg, angles.rollDeg),
   };
 }

@@ -20,6 +20,16 @@ export function clamp(value, low, high) {
   return Math.min(Math.max(value, low), high);
 }
 
+/** Of two points of a plane. */
+export function distance(one, other) {
+  return Math.hypot(one[0] - other[0], one[1] - other[1]);
+}
+
+/** The value a share (0 … 1) of the way between two. */
+export function mix(one, other, share) {
+  return one + (other - one) * share;
+}
+
 /** The same direction as a yaw in −180 (excluded) … 180 (included). */
 export function wrapDegrees(angle) {
   return 180 - ((((180 - angle) % 360) + 360) % 360);

@@ -183,7 +183,6 @@ class PanoramaWidget {
     unlink(this.view);
     this.comparison.dispose();
     this.mask?.dispose();
-    this.measures.dispose();
     this.player.close();
     this.view.dispose();
   }

@@ -3,7 +3,6 @@
 import { EXACT, decoded, fetched } from "./decode.mjs";
 import { clamp, coverage } from "../geometry/projection.mjs";
 import { cutBitmap } from "./pyramid.mjs";
-import { element } from "../panel/elements.mjs";
 import { readCrop } from "./gpano.mjs";
 import { stereoOf } from "./stereo.mjs";
 import { text } from "../texts/text.mjs";
@@ -13,12 +12,11 @@ import { text } from "../texts/text.mjs";
  *
  * @param {string|Blob|{load: () => Promise<object>}} source as for `loadPicture`, or what gives such a picture; one that
  *     is `kept` is not closed by who shows it
- * @param {{crop?: object, cube?: boolean}} options which part of the sphere it is, when its file does not say (see
- *     picture/gpano.mjs); whether it is six faces of a cube, F R B above L U D
+ * @param {{cube?: boolean}} options whether it is six faces of a cube, F R B above L U D
  */
-export async function pictureFor(source, { crop, cube }, limit, signal) {
+export async function pictureFor(source, { cube }, limit, signal) {
   const picture = await (source.load ? source.load() : loadPicture(source, cube ? Infinity : limit, signal));
-  return { ...picture, crop: crop ?? picture.crop, cube };
+  return { ...picture, cube };
 }
 
 /**
@@ -95,7 +93,6 @@ export function followTiles(view, { tiles }) {
     view.requestFrame();
     if (!problem || tiles.told) return;
     tiles.told = true;
-    const line = text("blurred", { problem: problem.message });
-    view.overlay.notices.append(element("p", "pd360-notice", {}, line));
+    view.overlay.addNotices([text("blurred", { problem: problem.message })]);
   };
 }

@@ -2,7 +2,7 @@
 
 import { pictureLength, pictureSize } from "./capture.mjs";
 import { displayIn } from "./display.mjs";
-import { createLens } from "../geometry/lens.mjs";
+import { element } from "../panel/elements.mjs";
 import { text } from "../texts/text.mjs";
 
 const KEEP_ADDRESS_MS = 60_000; // the browser may ask the person first where to put the file
@@ -10,8 +10,7 @@ const KEEP_ADDRESS_MS = 60_000; // the browser may ask the person first where to
 /** [width, height] of a picture of the view: multiples of 8 in the window's proportions. */
 export function sizeOf(view) {
   const { width, height } = view.canvas;
-  const lens = createLens(view.mode, view.pose, width, height);
-  return pictureSize(width, height, pictureLength(view.length, lens, view.picture.around));
+  return pictureSize(width, height, pictureLength(view.display.length, view.lens(width, height), view.picture.around));
 }
 
 /** Save the view as a file and say so; “as the window” is then exactly that size. */
@@ -19,7 +18,7 @@ export async function saveView(view) {
   if (!view.picture) return view.overlay.say(text("nothingToSave"));
   const { width, height } = view.canvas;
   try {
-    const name = await save(view, view.length === "window" ? [width, height] : sizeOf(view));
+    const name = await save(view, view.display.length === "window" ? [width, height] : sizeOf(view));
     view.overlay.say(text("saved", { name }));
   } catch (problem) {
     view.overlay.say(problem.message);
@@ -29,9 +28,8 @@ export async function saveView(view) {
 /** The file's name. Nothing that lies over the picture comes with it. */
 async function save(view, [width, height]) {
   const { mode, pose, renderer } = view;
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width, height });
-  const lens = createLens(mode, pose, width, height);
+  const canvas = element("canvas", "", { width, height });
+  const lens = view.lens(width, height);
   const display = { ...displayIn(mode, view.display), seamLine: false };
   const paint = () => view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
   paint();
@@ -43,10 +41,9 @@ async function save(view, [width, height]) {
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   if (!blob) throw new Error(text("tooLarge", { size: `${width} × ${height}` }));
   const [yaw, pitch] = [Math.round(pose.yawDeg), Math.round(pose.pitchDeg)];
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = `${mode}_yaw${yaw}_pitch${pitch}_${width}x${height}.png`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), KEEP_ADDRESS_MS);
-  return link.download;
+  const download = `${mode}_yaw${yaw}_pitch${pitch}_${width}x${height}.png`;
+  const href = URL.createObjectURL(blob);
+  element("a", "", { href, download }).click();
+  setTimeout(() => URL.revokeObjectURL(href), KEEP_ADDRESS_MS);
+  return download;
 }
