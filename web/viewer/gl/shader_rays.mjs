@@ -34,8 +34,9 @@ float angleOf(float y, float x) {
   return y < 0.0 ? -a : a;
 }
 
-// Sine of 0 ... PI / 2 within 1e-8.
-float sine(float a) {
+// Sine within 1e-8, of an angle that is brought to -PI / 2 ... PI / 2 before.
+float sine(float angle) {
+  float a = abs(angle - 0.5 * PI - 2.0 * PI * floor(0.5 * angle / PI - 0.25) - PI) - 0.5 * PI;
   float q = a * a;
   return a * (1.0 + q * (-0.16666655 + q * (0.0083332986 + q * (-0.00019804603 + q * 2.5957112e-6))));
 }
@@ -107,11 +108,8 @@ Sight sightAt(vec2 p, float perPixel) {
   mat2 change = mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x) * perPixel;
   vec3 ray = vec3(0.0);
 #ifdef CUBE
-  float east = abs(lon), up = abs(p.y); // half a pixel beyond a pole it is behind it
-  float across = sine(0.5 * PI - up);
-  float ahead = sine(abs(0.5 * PI - east)), aside = sine(min(east, PI - east));
-  ray = vec3(lon < 0.0 ? -aside : aside, 0.0, east < 0.5 * PI ? ahead : -ahead) * across;
-  ray.y = p.y < 0.0 ? -sine(up) : sine(up);
+  float across = sine(0.5 * PI - p.y); // half a pixel beyond a pole it is behind it
+  ray = vec3(across * sine(lon), sine(p.y), across * sine(0.5 * PI - lon));
 #endif
   return Sight(lon, p.y, perPixel, change, border / perPixel, ray);
 }

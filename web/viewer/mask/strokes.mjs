@@ -1,6 +1,5 @@
 /**
- * Brush strokes on the sphere as a workflow keeps them, the format of panodiff_core.geometry.strokes, and the way
- * back and forth between what was painted.
+ * Brush strokes on the sphere as a workflow keeps them, the format of panodiff_core.geometry.strokes:
  *
  *   {"version": 1, "strokes": [{"mode": "paint", "radius_deg": 4, "softness": 0.3, "points": [[12.5, -3], …]}]}
  */
@@ -35,33 +34,4 @@ export function parseStrokes(kept) {
 
 export function formatStrokes(strokes) {
   return strokes.length > 0 ? JSON.stringify({ version: VERSION, strokes }) : "";
-}
-
-/** A list of strokes that remembers the lists before it. */
-export class StrokeHistory {
-  constructor(strokes = []) {
-    Object.assign(this, { strokes, past: [], future: [] });
-  }
-
-  change(strokes) {
-    this.past.push(this.strokes);
-    this.future = [];
-    this.strokes = strokes;
-  }
-
-  /** Returns whether there was something to take back. */
-  undo() {
-    return this.step(this.past, this.future);
-  }
-
-  redo() {
-    return this.step(this.future, this.past);
-  }
-
-  step(from, to) {
-    if (from.length === 0) return false;
-    to.push(this.strokes);
-    this.strokes = from.pop();
-    return true;
-  }
 }

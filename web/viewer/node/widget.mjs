@@ -69,11 +69,7 @@ export function viewAddress({ filename, subfolder, type }, api) {
 class PanoramaWidget {
   constructor(host, node, api) {
     Object.assign(this, { node, api, result: null, choices: {} });
-    this.view = new PanoramaView(host, {
-      label: text("viewer"),
-      emptyText: text("run"),
-      wheelNeedsFocus: true,
-    });
+    this.view = new PanoramaView(host, { emptyText: text("run"), wheelNeedsFocus: true });
     this.player = new Player(this.view, {
       shown: (index) => this.shown(index),
       failed: (problem) => this.failed(problem),
@@ -142,12 +138,13 @@ class PanoramaWidget {
     if (!view.picture) return view.overlay.say(text("runFirst"));
     if (!isCameraView(view.mode)) return view.overlay.say(text("flatLens"));
     view.lookAt(roundedPose(view.pose)); // what is captured is what is seen
-    const { yawDeg, pitchDeg, rollDeg, fovDeg } = view.pose;
-    const angles = { yaw_deg: yawDeg, pitch_deg: pitchDeg, roll_deg: rollDeg, fov_deg: fovDeg };
-    for (const name of Object.keys(angles)) angles[name] = Number(angles[name].toFixed(4));
     const [width, height] = sizeOf(view);
+    const values = { width, height };
+    for (const [name, angle] of Object.entries(view.pose)) {
+      values[name.replace(/Deg$/, "_deg")] = Number(angle.toFixed(4));
+    }
     view.overlay.say(text("captured", { size: `${width} × ${height}` }));
-    return this.fillIn({ ...angles, width, height });
+    return this.fillIn(values);
   }
 
   /** Give the node's inputs values; where a wire gives others, say so. */

@@ -3,7 +3,7 @@
 import { text } from "../texts/text.mjs";
 
 /** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
-export const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 /** A picture that is not there any more: temporary files go when the server restarts. */
 export class PictureGoneError extends Error {}
@@ -14,6 +14,10 @@ export async function decoded(blob) {
   } catch {
     throw new Error(text("unreadable"));
   }
+}
+
+export function resized(bitmap, resizeWidth, resizeHeight, resizeQuality) {
+  return createImageBitmap(bitmap, { ...EXACT, resizeWidth, resizeHeight, resizeQuality });
 }
 
 export async function fetched(address, signal) {

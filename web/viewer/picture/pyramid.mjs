@@ -10,7 +10,7 @@
 
 import { TILE } from "../geometry/tiles_seen.mjs";
 import { coverage } from "../geometry/projection.mjs";
-import { EXACT } from "./decode.mjs";
+import { resized } from "./decode.mjs";
 
 // Pictures whose sides are no longer stay in one piece.
 const WHOLE = 4096;
@@ -39,9 +39,8 @@ function longest({ width, height }) {
 /** 2:1 stays exactly 2:1. */
 function halved(bitmap) {
   const { width, height } = bitmap;
-  const resizeHeight = Math.max(1, height >> 1);
-  const resizeWidth = width === 2 * height ? 2 * resizeHeight : Math.max(1, width >> 1);
-  return createImageBitmap(bitmap, { ...EXACT, resizeWidth, resizeHeight, resizeQuality: "medium" });
+  const high = Math.max(1, height >> 1);
+  return resized(bitmap, width === 2 * height ? 2 * high : Math.max(1, width >> 1), high, "medium");
 }
 
 /** A tile and its border: around the back meridian, over the poles, or the edge again where the sphere is open. */

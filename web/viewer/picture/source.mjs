@@ -1,6 +1,6 @@
 /** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
 
-import { EXACT, decoded, fetched } from "./decode.mjs";
+import { decoded, fetched, resized } from "./decode.mjs";
 import { clamp, coverage } from "../geometry/projection.mjs";
 import { cutBitmap } from "./pyramid.mjs";
 import { readCrop } from "./gpano.mjs";
@@ -26,9 +26,9 @@ export async function pictureFor(source, { cube }, limit, signal) {
  *     address of its preview, [width, height] of the levels that are cut into tiles, and `address(level, column, row)`
  * @param {number} limit largest width or height of a texture
  * @param {AbortSignal} signal stops the download
- * @returns {Promise<{bitmap: ImageBitmap, width: number, height: number, scaled: boolean, crop: object, tiles: object}>}
- *     `width` and `height` are the true size; the bitmap is smaller when `scaled`, or when there are `tiles` (see
- *     picture/pyramid.mjs). The caller closes it. `crop` is what picture/gpano.mjs finds in the file.
+ * @returns {Promise<{bitmap: ImageBitmap, width: number, height: number, crop: object, tiles: object}>}
+ *     `width` and `height` are the true size; the bitmap is smaller when a texture cannot hold it, or when there are
+ *     `tiles` (see picture/pyramid.mjs). The caller closes it. `crop` is what picture/gpano.mjs finds in the file.
  */
 export async function loadPicture(source, limit, signal) {
   if (source.levels) {
@@ -38,33 +38,28 @@ export async function loadPicture(source, limit, signal) {
     return { bitmap, width, height, tiles: { levels: source.levels, load } };
   }
   const blob = source instanceof Blob ? source : await fetched(source, signal);
-  const crop = await readCrop(blob);
-  const bitmap = await decoded(blob);
+  const [crop, bitmap] = await Promise.all([readCrop(blob), decoded(blob)]);
   const { width, height } = bitmap;
-  if (limit < Infinity && stereoOf({ width, height, crop }, "auto") === "one" && !crop) {
-    const cut = await cutBitmap(bitmap, limit);
-    if (cut) return { ...cut, width, height, crop };
+  const picture = { bitmap, width, height, crop };
+  if (limit < Infinity && stereoOf(picture, "auto") === "one" && !crop) {
+    return { ...picture, ...(await cutBitmap(bitmap, limit)) };
   }
-  const [fitWidth, fitHeight] = fittedSize(width, height, limit);
-  if (fitWidth === width && fitHeight === height) return { bitmap, width, height, scaled: false, crop };
-  const smaller = await createImageBitmap(bitmap, {
-    ...EXACT, resizeWidth: fitWidth, resizeHeight: fitHeight, resizeQuality: "high",
-  });
+  if (Math.max(width, height) <= limit) return picture;
+  picture.bitmap = await resized(bitmap, ...fittedSize(width, height, limit), "high");
   bitmap.close();
-  return { bitmap: smaller, width, height, scaled: true, crop };
+  return picture;
 }
 
 /** The largest size of the same proportions with both sides within `limit`; 2:1 stays exactly 2:1. */
 export function fittedSize(width, height, limit) {
   const scale = Math.min(1, limit / Math.max(width, height));
-  if (scale === 1) return [width, height];
   const fitHeight = clamp(Math.floor(height * scale), 1, limit);
   if (width === 2 * height) return [2 * fitHeight, fitHeight];
   return [clamp(Math.round(width * scale), 1, limit), fitHeight];
 }
 
 /** What the person should know about a loaded picture, in lines. */
-export function warningsAbout({ width, height, scaled, bitmap, crop, cube, tiles }, layout) {
+export function warningsAbout({ width, height, bitmap, crop, cube, tiles }, layout) {
   const warnings = [];
   const size = `${width} × ${height}`;
   if (crop === false) warnings.push(text("badCrop"));
@@ -75,7 +70,8 @@ export function warningsAbout({ width, height, scaled, bitmap, crop, cube, tiles
   } else if (!cube && !coverage(width, height).full) {
     warnings.push(text(width > 2 * height ? "openAround" : "openBehind", { size }));
   }
-  if (scaled || (tiles && layout !== "one")) warnings.push(text("scaled", { shown: `${bitmap.width} × ${bitmap.height}`, size }));
+  const sharp = bitmap.width === width || (tiles && layout === "one");
+  if (!sharp) warnings.push(text("scaled", { shown: `${bitmap.width} × ${bitmap.height}`, size }));
   return warnings;
 }
 
