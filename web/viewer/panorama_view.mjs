@@ -30,7 +30,8 @@ export class PanoramaView {
   constructor(root, { label = text("viewer"), emptyText = "", wheelNeedsFocus = false } = {}) {
     Object.assign(this, { root, emptyText, wheelNeedsFocus, onScreen: true, frame: 0, picture: null });
     root.panoramaView = this; // for scripts that drive the page
-    this.loaded = null; // what `show` was last asked for, to load it again after a lost context
+    // What `show` was last asked for, to load it again after a lost context.
+    this.loaded = null;
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
     this.modes = new ModeSwitch(this.camera, () => motion.matches);
@@ -94,8 +95,8 @@ export class PanoramaView {
   fitCanvas() {
     const { clientWidth, clientHeight } = this.root;
     if (clientWidth === 0 || clientHeight === 0) return;
-    const ratio = Math.min(window.devicePixelRatio || 1, MAX_PIXEL_RATIO);
-    const [width, height] = [clientWidth, clientHeight].map((size) => Math.max(Math.round(size * ratio), 1));
+    const ratio = Math.min(window.devicePixelRatio, MAX_PIXEL_RATIO);
+    const [width, height] = [clientWidth, clientHeight].map((size) => Math.ceil(size * ratio));
     this.modes.setWindow(width, height);
     if (width === this.canvas.width && height === this.canvas.height) return;
     Object.assign(this.canvas, { width, height });

@@ -11,7 +11,8 @@ import { layoutFovDeg } from "./cube_layouts.mjs";
 import { clamp, degrees, horizontalFovDeg, radians } from "./projection.mjs";
 
 const MAX_VERTICAL_FOV_DEG = 125; // a tall window must not see more than a flat plane can hold
-const PLANET_SHARE = 0.7; // of the shorter half of the window, for the radius of a little planet's horizon
+// Of the shorter half of the window, for the radius of a little planet's horizon.
+const PLANET_SHARE = 0.7;
 
 function widestFlatLens(width, height) {
   return Math.min(120, horizontalFovDeg(width, height, MAX_VERTICAL_FOV_DEG));

@@ -35,15 +35,9 @@ export function releaseRenderer(viewer) {
   shared = null;
 }
 
-/** What is held on the graphics side right now: for tests and bug reports. */
-export function rendererStatistics() {
-  const { viewers, textures } = shared ?? { viewers: [], textures: [] };
-  return {
-    contexts: Number(shared !== null),
-    viewers: [...viewers].length,
-    textures: [...textures].length,
-    textureBytes: [...textures].reduce((sum, texture) => sum + texture.bytes, 0),
-  };
+/** The shared renderer as it is now, or null: for tests and bug reports. */
+export function sharedRenderer() {
+  return shared;
 }
 
 /** [left, top, width, height] in pixels of a part of `source`, given in shares. */

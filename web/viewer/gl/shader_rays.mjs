@@ -10,7 +10,7 @@
 export const RAYS = `
 uniform vec2 u_window;       // size of the window in pixels
 uniform float u_reach;       // half its width on the plane
-uniform vec2 u_centre;       // the plane's point in its middle
+uniform vec2 u_centre;       // the point of the plane in its middle
 uniform vec2 u_turn;         // cosine and sine of a turn in the plane
 uniform vec2 u_bend;
 uniform mat3 u_rotation;     // camera to world

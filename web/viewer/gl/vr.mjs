@@ -10,9 +10,11 @@ import { displayIn } from "../picture/display.mjs";
  * @param {number} yawDeg where the panorama is ahead
  */
 export function eyeLens(projection, transform, { x, y, width, height }, yawDeg) {
-  const [reach, high] = [1 / projection[0], 1 / projection[5]]; // half the size of the eye's plane
+  // Half the size of the eye's plane.
+  const [reach, high] = [1 / projection[0], 1 / projection[5]];
   const step = (2 * reach) / width;
-  const stretch = (2 * high) / height / step; // pixels need not be square: the plane's y is then stretched
+  // Pixels need not be square: the plane's y is then stretched.
+  const stretch = (2 * high) / height / step;
   const ahead = cameraRotation(yawDeg, 0, 0);
   const flip = [1, 1, -1];
   const rotation = ahead.map((row) => [1, stretch, -1].map((scale, column) =>

@@ -60,7 +60,7 @@ export class Controls {
   /** Pointer position in the canvas's own pixels, whatever zoom a canvas above applies to it. */
   position(event) {
     const box = this.canvas.getBoundingClientRect();
-    const scale = box.width ? this.canvas.clientWidth / box.width : 1;
+    const scale = this.canvas.clientWidth / box.width;
     return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
   }
 

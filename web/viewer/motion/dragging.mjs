@@ -3,7 +3,8 @@
 import { createLens, degreesPerPixel, directionToWindow, windowToDirection } from "../geometry/lens.mjs";
 import { MODES } from "../geometry/modes.mjs";
 
-const ROUNDS = 3; // of Newton's method; a hand moves little between two events
+// Of Newton's method; a hand moves little between two events.
+const ROUNDS = 3;
 const DAMPING = 0.15; // of the turn that the middle of the window would need: bounds turns next to a pole
 
 /**

@@ -3,7 +3,8 @@
 import { clamp, cross, degrees, directionToLonLat, dot, mix, normalise, radians } from "../geometry/projection.mjs";
 import { text } from "../texts/text.mjs";
 
-const EASE_SECONDS = 0.05; // time constant of the way to a reading: hides the sensors' noise
+// Time constant of the way to a reading: hides the sensors' noise.
+const EASE_SECONDS = 0.05;
 const STILL = 1 - 1e-10; // cosine of an angle that nobody sees
 
 
@@ -77,7 +78,7 @@ export class Gyroscope {
   read(event) {
     if (event.beta === null) return; // no sensors: some browsers say so once
     if (!this.button) return this.offer();
-    this.goal = frameOf(event, screen.orientation?.angle ?? window.orientation ?? 0);
+    this.goal = frameOf(event, screen.orientation.angle);
     this.seen ??= this.goal;
     this.frame ||= requestAnimationFrame((now) => this.follow(now, now - 16));
   }

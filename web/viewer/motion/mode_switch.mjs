@@ -26,7 +26,8 @@ export class ModeSwitch {
     this.places = new Map(); // where the modes of a place looked last
     this.fovs = new Map(); // by mode
     this.before = null; // the mode and pose that are being left
-    this.progress = 1; // 0 … 1, of the way from `before`
+    // 0 … 1, of the way from `before`.
+    this.progress = 1;
   }
 
   get home() {

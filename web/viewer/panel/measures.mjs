@@ -5,8 +5,10 @@ import { clamp, formatDegrees } from "../geometry/projection.mjs";
 import { readingAt } from "../picture/reading.mjs";
 import { text } from "../texts/text.mjs";
 
-const CUT = 1.6; // as the report's words have it
-const SAY_AFTER_MS = 900; // after the view's own angles
+// As the report's words have it.
+const CUT = 1.6;
+// After the view's own angles.
+const SAY_AFTER_MS = 900;
 
 // Infinity arrives as null.
 const number = (value, digits = 2) => Number(value ?? Infinity).toFixed(digits);

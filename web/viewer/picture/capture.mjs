@@ -4,7 +4,8 @@ import { MODES } from "../geometry/modes.mjs";
 
 const STEP = 8; // models work in blocks of 8 pixels
 const LARGEST = 8192;
-const FREEDOM = 1 / 8; // how far the longer side may be off to meet the window's proportions
+// How far the longer side may be off to meet the window's proportions.
+const FREEDOM = 1 / 8;
 const GOOD = 0.5; // pixels that the shorter side may be off
 
 /** How long the longer side of a picture becomes, by name. */
