@@ -134,7 +134,7 @@ WHOLE_TEXTURE = """async (node) => {
   const { decoded, fetched } = await import("/extensions/PanoDiff/viewer/picture/decode.mjs");
   const bitmap = await decoded(await fetched(address));
   view.renderer.deleteTexture(view.picture);
-  view.picture = view.renderer.createTexture(bitmap, bitmap);
+  view.picture = view.renderer.createTexture({ bitmap, width: bitmap.width, height: bitmap.height });
 }"""
 
 

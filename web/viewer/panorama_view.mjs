@@ -15,7 +15,7 @@ import { ModeSwitch } from "./motion/mode_switch.mjs";
 import { Overlay } from "./panel/overlay.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
 import { closePicture, followTiles, pictureFor, warningsAbout } from "./picture/source.mjs";
-import { saveView } from "./picture/view_picture.mjs";
+import { saveView } from "./picture/capture.mjs";
 import { text } from "./texts/text.mjs";
 
 const MAX_PIXEL_RATIO = 2; // finer than this costs time and shows nothing
@@ -41,6 +41,7 @@ export class PanoramaView {
     this.painting = false; // a brush has the left button
     this.drawn = []; // what is called after each drawing
     this.sighted = () => {}; // called with whether the viewer came into sight
+    this.restored = () => {}; // called when a lost context is back
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.listeners = new AbortController();
     this.buildElement(label);
@@ -274,6 +275,7 @@ export class PanoramaView {
     this.overlay.showNotices([]);
     this.requestFrame();
     this.reload();
+    this.restored();
   }
 
   reload() {

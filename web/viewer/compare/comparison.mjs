@@ -22,6 +22,7 @@ export class Comparison {
     view.setKeys({ a: () => this.texture && view.overlay.announce(this.flip()) });
     view.paint = (...how) => this.paint(...how);
     view.compare = (source) => this.load(source);
+    view.restored = () => this.load(this.source).catch((problem) => view.overlay.say(problem.message));
     this.set({});
   }
 
@@ -60,11 +61,12 @@ export class Comparison {
   take(picture) {
     const { renderer, overlay } = this.view;
     renderer?.deleteTexture(this.texture);
-    // Without its context a texture cannot be made: something that counts as lost.
-    this.texture = picture && (renderer.lost ? {} : renderer.createTexture(picture.bitmap, picture));
-    if (this.texture) followTiles(this.view, this.texture);
-    const warnings = picture ? warningsAbout(picture, "one") : [];
-    overlay.addNotices(warnings.map((line) => `B: ${line}`));
+    // Without its context a texture cannot be made; it is loaded again when the context is back.
+    this.texture = picture && !renderer.lost ? renderer.createTexture(picture) : null;
+    if (this.texture) {
+      followTiles(this.view, this.texture);
+      overlay.addNotices(warningsAbout(picture, "one").map((line) => `B: ${line}`));
+    }
     this.set({});
   }
 
@@ -100,12 +102,6 @@ export class Comparison {
   paint(lens, display, target, options) {
     const { view, way } = this;
     const { renderer } = view;
-    if (renderer.lost) return;
-    if (this.texture && !renderer.textures.has(this.texture)) {
-      // It went with a lost context.
-      this.texture = null;
-      this.load(this.source).catch((problem) => view.overlay.say(problem.message));
-    }
     const draw = (which, more) => renderer.draw(which, lens, display, target, { ...options, ...more });
     const [one, other] = this.pictures;
     const { width, height } = target.canvas;

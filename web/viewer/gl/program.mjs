@@ -1,8 +1,34 @@
-/** A variant of the shader, compiled. */
+/** A variant of the shader, compiled, and what its uniforms are in a drawing (see Renderer.shade). */
 
 import { text } from "../texts/text.mjs";
-import { UNIFORMS } from "./uniforms.mjs";
+import { averageStep, heatLevel } from "./heat.mjs";
 import { VERTEX_SHADER, fragmentShader } from "./shader.mjs";
+
+/** Only those are asked for that a variant reads. */
+const UNIFORMS = Object.freeze({
+  u_window: ({ width, height }) => [width, height],
+  u_reach: ({ lens }) => lens.reach,
+  u_centre: ({ lens }) => lens.centre,
+  u_turn: ({ lens }) => lens.turn,
+  u_bend: ({ lens }) => lens.bend,
+  u_rotation: ({ lens }) => lens.rotation.flat(),
+  u_picture: ({ picture, difference }) => (difference ? difference.drawings[0] : picture),
+  u_wraps: ({ picture }) => picture.wraps,
+  u_sphere: ({ picture }) => picture.sphere,
+  u_offset: ({ picture }) => picture.offset,
+  u_anisotropy: ({ picture }) => picture.anisotropy,
+  u_exposure: ({ display }) => 2 ** display.exposureEv,
+  u_gamma: ({ display }) => display.gamma,
+  u_level: ({ picture, lens }) => heatLevel(picture, lens),
+  u_average: ({ gl, picture, lens }) => averageStep(gl, picture, heatLevel(picture, lens)),
+  u_mask: ({ mask }) => mask,
+  u_other: ({ difference }) => difference.drawings[1],
+  u_scale: ({ difference }) => difference.scale,
+  u_tiles: ({ picture }) => picture.tiles.pool.handle,
+  u_table: ({ picture }) => picture.tiles.handle,
+  "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, tiles.firstRows[index]]),
+  u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length],
+});
 
 /**
  * A function that takes a drawing (see Renderer.shade) and makes a variant (see shader.mjs) ready to draw it. Throws an

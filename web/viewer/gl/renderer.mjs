@@ -97,29 +97,29 @@ class Renderer {
     const layout = stereoOf(picture, stereo);
     const [left, right] = picture.cube
       ? [this.createCube(picture.bitmap)]
-      : EYE_PARTS[layout].map((part) => this.createTexture(picture.bitmap, picture, part));
+      : EYE_PARTS[layout].map((part) => this.createTexture(picture, part));
     return Object.assign(left, { right, layout });
   }
 
   /**
-   * Upload a picture. `source` is an ImageBitmap, a canvas or a video; `trueSize` its size before any downscaling,
-   * which decides how it lies on the sphere; `part` what of it is meant, in shares. With `trueSize.tiles` (see
-   * picture/pyramid.mjs) `source` is a preview. Returns a handle for `draw` and `deleteTexture`.
+   * Upload a picture, or of it a `part`, in shares. Its `bitmap` is an ImageBitmap, a canvas or a video; `width` and
+   * `height` are its size before any downscaling, which decides how it lies on the sphere. With `tiles` (see
+   * picture/pyramid.mjs) the bitmap is a preview. Returns a handle for `draw` and `deleteTexture`.
    */
-  createTexture(source, trueSize, part = EYE_PARTS.one[0]) {
+  createTexture(picture, part = EYE_PARTS.one[0]) {
     const { gl, anisotropy } = this;
-    const [left, top, width, height] = partOf(source, part);
-    const trueWidth = trueSize.width * part[2];
-    const { full, wraps, sphere, offset } = coverage(trueWidth, trueSize.height * part[3], trueSize.crop);
+    const [left, top, width, height] = partOf(picture.bitmap, part);
+    const trueWidth = picture.width * part[2];
+    const { full, wraps, sphere, offset } = coverage(trueWidth, picture.height * part[3], picture.crop);
     const scaled = (sizes) => sizes.map((size) => (size * width) / trueWidth);
-    const handle = this.keep(gl.TEXTURE_2D, source, [[gl.TEXTURE_2D, left, top, width, height]], {
+    const handle = this.keep(gl.TEXTURE_2D, picture.bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
       full, wraps, anisotropy,
       size: [width, height],
       around: sphere[0],
       sphere: full ? [width, height] : scaled(sphere),
       offset: scaled(offset),
     });
-    if (trueSize.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, trueSize, sphere, offset);
+    if (picture.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, picture, sphere, offset);
     return handle;
   }
 

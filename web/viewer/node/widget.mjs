@@ -7,7 +7,7 @@
  * through ComfyUI's /view; a file with `tiles` is the preview of a large one. An entry with `kind` "cubemap" is a picture of six faces, one with "video" a video file.
  */
 
-import { isCameraView, roundedPose } from "../picture/capture.mjs";
+import { isCameraView, roundedPose, sizeOf } from "../picture/capture.mjs";
 import { Comparison } from "../compare/comparison.mjs";
 import { addHistogram } from "../compare/histogram.mjs";
 import { addLinkTool, unlink } from "../compare/links.mjs";
@@ -21,13 +21,12 @@ import { Player } from "../moving/player.mjs";
 import { PictureGoneError } from "../picture/decode.mjs";
 import { ensureStyles } from "./styles.mjs";
 import { offerVr } from "./vr.mjs";
-import { sizeOf } from "../picture/view_picture.mjs";
 import { text } from "../texts/text.mjs";
 
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
 const STROKES = "mask_strokes"; // the input that keeps what is painted
 const FOLDERS = new Set(["temp", "output", "input"]);
-const KINDS = new Set(["cubemap", "video"]);
+const KEPT = ["filename", "subfolder", "type", "kind", "measures", "tiles"]; // of what a node sends
 
 export function mount(host, node, api) {
   ensureStyles();
@@ -45,10 +44,7 @@ function picturesIn(entries) {
   if (!Array.isArray(entries)) return [];
   return entries
     .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
-    .map(({ filename, subfolder, type, kind, measures, tiles }) => ({
-      filename, subfolder: String(subfolder ?? ""), type,
-      ...(KINDS.has(kind) && { kind }), ...(measures && { measures }), ...(tiles && { tiles }),
-    }));
+    .map((entry) => Object.fromEntries(KEPT.filter((name) => entry[name]).map((name) => [name, entry[name]])));
 }
 
 /** What a viewer is asked to show: an address, or those of a large picture's preview and tiles. */
@@ -60,7 +56,7 @@ export function sourceOf(picture, api) {
   return { preview, levels, address };
 }
 
-export function viewAddress({ filename, subfolder, type }, api) {
+export function viewAddress({ filename, subfolder = "", type }, api) {
   // The random part keeps the browser from showing an older file of the same name.
   const query = new URLSearchParams({ filename, subfolder, type, rand: Math.random().toString(36).slice(2) });
   return api.apiURL(`/view?${query}`);

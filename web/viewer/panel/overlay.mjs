@@ -84,21 +84,18 @@ export class Overlay {
    */
   showPose({ yawDeg, pitchDeg, fovDeg }, mode, magnification) {
     const percent = Math.round(100 * magnification);
-    const line = [
-      ...(mode === "perspective" ? [] : [text(mode)]),
-      text(compassPoint(yawDeg)),
-      `${text("yaw")} ${formatDegrees(yawDeg)}`, `${text("pitch")} ${formatDegrees(pitchDeg)}`,
-      percent ? `${text("zoom")} ${percent} %` : `${text("fov")} ${Math.round(fovDeg)}°`,
-    ].join(" · ");
+    const said = (key, between, [yaw, pitch]) => {
+      const name = mode === "perspective" ? "" : text(mode) + between;
+      return name + text(key, { facing: text(compassPoint(yawDeg)), yaw, pitch, fov: Math.round(fovDeg), percent });
+    };
+    const line = said(percent ? "seenZoom" : "seenFov", " · ", [yawDeg, pitchDeg].map(formatDegrees));
     if (this.angles.textContent === line) return;
     this.angles.textContent = line;
     this.dial.style.setProperty("--pd360-yaw", `${yawDeg.toFixed(2)}deg`);
     this.dial.style.setProperty("--pd360-fov", `${Math.min(fovDeg, 360).toFixed(2)}deg`);
     clearTimeout(this.announcing);
     this.announcing = setTimeout(() => {
-      const [yaw, pitch, fov] = [yawDeg, pitchDeg, fovDeg].map(Math.round);
-      const name = mode === "perspective" ? "" : `${text(mode)}. `;
-      this.announce(text(percent ? "spokenZoom" : "spokenFov", { mode: name, yaw, pitch, fov, percent }));
+      this.announce(said(percent ? "spokenZoom" : "spokenFov", ". ", [yawDeg, pitchDeg].map(Math.round)));
     }, ANNOUNCE_AFTER_MS);
   }
 
