@@ -45,7 +45,7 @@ export class PanoramaView {
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.listeners = new AbortController();
     this.buildElement(label);
-    this.addTool("save", text("save"), "s", () => saveView(this));
+    this.addTool("save", "save", "s", () => saveView(this));
     this.listenToPage();
     this.startRenderer();
   }
@@ -186,9 +186,9 @@ export class PanoramaView {
   }
 
   /** A button and its key; returns the button, which has `more` attributes. */
-  addTool(icon, label, key, action, more) {
+  addTool(icon, name, key, action, more) {
     this.keys.set(key, action);
-    return this.overlay.addTool(icon, label, key, action, more);
+    return this.overlay.addTool(icon, name, key, action, more);
   }
 
   /** Keys, by name, do these actions from now on, or no more. */

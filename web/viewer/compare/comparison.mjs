@@ -27,14 +27,13 @@ export class Comparison {
   }
 
   makeBar(overlay) {
-    this.choices = WAYS.map((way) => textButton(text(way), () => this.set({ way })));
-    this.choices[2].setAttribute("aria-keyshortcuts", "a");
+    this.choices = WAYS.map((way) => textButton(way, () => this.set({ way }), { key: way === "blink" && "a" }));
     const settings = { range: [1, 32], step: 1, doubling: true, shown: (scale) => `× ${scale}` };
-    this.slider = sliderRow(text("scale"), settings, (scale) => this.set({ scale }));
+    this.slider = sliderRow("scale", settings, (scale) => this.set({ scale }));
     this.most = element("b", "");
     const legend = element("span", "pd360-legend", {}, "0", this.most);
     legend.style.backgroundImage = `linear-gradient(90deg, ${ERROR_COLOURS.map((color) => `rgb(${color})`)})`;
-    overlay.addBar("pd360-brush-bar pd360-compare", text("compare"), ...this.choices, this.slider.row, legend);
+    overlay.addBar("pd360-brush-bar pd360-compare", "compare", ...this.choices, this.slider.row, legend);
   }
 
   /**

@@ -31,8 +31,8 @@ const UNIFORMS = Object.freeze({
 });
 
 /**
- * A function that takes a drawing (see Renderer.shade) and makes a variant (see shader.mjs) ready to draw it. Throws an
- * Error with the driver's words where the variant does not build.
+ * {program, use} of a variant (see shader.mjs); `use(drawing)` makes it ready for a drawing. Throws an Error with the
+ * driver's words where the variant does not build.
  */
 export function buildProgram(gl, variant) {
   const program = gl.createProgram();
@@ -51,10 +51,11 @@ export function buildProgram(gl, variant) {
   }
   for (const shader of shaders) gl.deleteShader(shader);
   const uniforms = activeUniforms(gl, program);
-  return (drawing) => {
+  const use = (drawing) => {
     gl.useProgram(program);
     for (const [name, set] of uniforms) set(UNIFORMS[name](drawing));
   };
+  return { program, use };
 }
 
 /** [name, function that sets it] of what a program reads. Each texture, a handle of the renderer, has a unit of its own. */

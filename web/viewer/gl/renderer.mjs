@@ -248,8 +248,8 @@ class Renderer {
     for (const [picture, ...channels] of eyesShown(drawing.picture, drawing.display.eye)) {
       const part = { ...drawing, gl, picture, width, height };
       const variant = variantOf(part);
-      if (!programs[variant]) programs[variant] = buildProgram(gl, variant);
-      programs[variant](part);
+      programs[variant] ??= buildProgram(gl, variant);
+      programs[variant].use(part);
       gl.colorMask(...channels, true);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
@@ -263,6 +263,7 @@ class Renderer {
 
   dispose() {
     for (const handle of this.textures) this.deleteTexture(handle);
+    for (const { program } of Object.values(this.programs)) this.gl.deleteProgram(program);
     this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees all now, not at some garbage collection
   }
 }

@@ -34,24 +34,21 @@ export class MaskTool {
       z: (event) => this.step(!event.shiftKey),
     };
     this.makeBar();
-    this.button = view.addTool("brush", text("paint"), "b", () => this.toggle(), { "aria-pressed": false });
+    this.button = view.addTool("brush", "paint", "b", () => this.toggle(), { "aria-pressed": false });
     view.mask = this.layer;
     view.drawn.push(() => this.brush.on && this.brush.drawRing());
     this.sync();
   }
 
   makeBar() {
-    const button = (name, key, action) => {
-      const [label, keys] = [text(name), { "aria-keyshortcuts": key }];
-      return textButton(label, action, { ...keys, title: `${label} (${key.toUpperCase()})` });
-    };
-    this.eraser = button("eraser", "e", this.keys.e);
+    this.eraser = textButton("eraser", this.keys.e, { key: "e" });
     this.sliders = Object.entries(SLIDERS).map(([name, settings]) =>
-      ({ name, ...sliderRow(text(name), settings, (value) => this.set({ [name]: value })) }));
+      ({ name, ...sliderRow(name, settings, (value) => this.set({ [name]: value })) }));
     this.bar = this.view.overlay.addBar(
-      "pd360-brush-bar", text("brush"), this.eraser, ...this.sliders.map(({ row }) => row),
-      button("undo", "z", () => this.step(true)), button("redo", "Shift+Z", () => this.step(false)),
-      textButton(text("clear"), () => this.clear()),
+      "pd360-brush-bar", "brush", this.eraser, ...this.sliders.map(({ row }) => row),
+      textButton("undo", () => this.step(true), { key: "z" }),
+      textButton("redo", () => this.step(false), { key: "Shift+Z" }),
+      textButton("clear", () => this.clear()),
     );
     this.bar.hidden = true;
   }

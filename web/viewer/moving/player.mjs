@@ -25,17 +25,17 @@ export class Player {
 
   makeBar() {
     const { keys, fps } = this;
-    this.playButton = iconButton("play", text("play"), keys[" "]);
-    this.slider = sliderRow(text("position"), { range: [0, 1], step: 1 }, (position) => this.seek(position));
+    this.playButton = iconButton("play", "play", keys[" "]);
+    this.slider = sliderRow("position", { range: [0, 1], step: 1 }, (position) => this.seek(position));
     const rate = element("input", "pd360-select", {
       type: "number", min: FPS_RANGE[0], max: FPS_RANGE[1], value: fps,
       change: () => (rate.value = this.fps = clamp(Math.round(rate.valueAsNumber) || 1, ...FPS_RANGE)),
     });
     this.rate = element("label", "pd360-rate", { title: text("fps") }, rate, "fps");
-    this.loopButton = iconButton("loop", text("loop"), keys.l, { "aria-pressed": true });
+    this.loopButton = iconButton("loop", "loop", keys.l, { "aria-pressed": true });
     this.bar = this.view.overlay.addBar(
-      "pd360-player", text("player"), iconButton("previous", text("previous"), keys[","]), this.playButton,
-      iconButton("next", text("next"), keys["."]), this.slider.row, this.loopButton, this.rate,
+      "pd360-player", "player", iconButton("previous", "previous", keys[","]), this.playButton,
+      iconButton("next", "next", keys["."]), this.slider.row, this.loopButton, this.rate,
     );
     this.bar.hidden = true;
   }

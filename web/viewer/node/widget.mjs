@@ -15,10 +15,9 @@ import { Gyroscope } from "../motion/gyroscope.mjs";
 import { MODES } from "../geometry/modes.mjs";
 import { MaskTool } from "../mask/tool.mjs";
 import { MeasuresTool } from "../panel/measures.mjs";
-import { hasValue, hideValue, readValue, writeValues } from "./values.mjs";
+import { inputOf, writeValues } from "./values.mjs";
 import { PanoramaView } from "../panorama_view.mjs";
 import { Player } from "../moving/player.mjs";
-import { PictureGoneError } from "../picture/decode.mjs";
 import { ensureStyles } from "./styles.mjs";
 import { offerVr } from "./vr.mjs";
 import { text } from "../texts/text.mjs";
@@ -70,7 +69,8 @@ class PanoramaWidget {
       shown: (index) => this.shown(index),
       failed: (problem) => this.failed(problem),
     });
-    if (hasValue(node, STROKES)) this.handBack();
+    const strokes = inputOf(node, STROKES);
+    if (strokes) this.handBack(strokes);
     this.measures = new MeasuresTool(this.view);
     this.comparison = new Comparison(this.view);
     addLinkTool(this.view);
@@ -80,13 +80,12 @@ class PanoramaWidget {
   }
 
   /** Capture and mask, on nodes that have inputs to keep them. */
-  handBack() {
-    const { node } = this;
-    this.view.addTool("capture", text("capture"), "c", () => this.capture());
-    hideValue(node, STROKES);
+  handBack(strokes) {
+    this.view.addTool("capture", "capture", "c", () => this.capture());
+    strokes.hidden = true; // in LiteGraph; Nodes 2.0 hides it by the input's definition
     this.mask = new MaskTool(this.view, {
-      read: () => readValue(node, STROKES),
-      write: (strokes) => this.fillIn({ [STROKES]: strokes }),
+      read: () => strokes.value,
+      write: (value) => this.fillIn({ [STROKES]: value }),
     });
   }
 
@@ -168,7 +167,7 @@ class PanoramaWidget {
     this.measures.show(null);
     this.other = null;
     this.view.compare(null);
-    const gone = problem instanceof PictureGoneError;
+    const { gone } = problem;
     this.view.clear(gone ? text("runAgain", { problem: problem.message }) : problem.message, !gone);
   }
 

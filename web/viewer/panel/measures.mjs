@@ -51,9 +51,9 @@ export class MeasuresTool {
     this.reading = element("p", "");
     this.figures = element("dl", "");
     this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
-    this.panel = group("pd360-panel pd360-measures", text("measures"), this.reading, this.figures, this.chart);
+    this.panel = group("pd360-panel pd360-measures", "measures", this.reading, this.figures, this.chart);
     view.overlay.options.panel.before(this.panel);
-    this.button = view.addTool("measure", text("measures"), "m", () => this.toggle());
+    this.button = view.addTool("measure", "measures", "m", () => this.toggle());
     view.canvas.addEventListener("pointermove", (event) => this.update(view.controls.position(event)));
     // Keys turn the view: then its middle counts.
     view.root.addEventListener("keydown", () => this.update(null), { signal: view.listeners.signal });

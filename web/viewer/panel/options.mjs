@@ -2,7 +2,7 @@
 
 import { LENGTHS } from "../picture/capture.mjs";
 import { DISPLAY, RANGES } from "../picture/display.mjs";
-import { element, group, iconButton, selectRow, sliderRow, textButton } from "./elements.mjs";
+import { element, group, iconButton, newId, selectRow, sliderRow, textButton } from "./elements.mjs";
 import { MODE_NAMES, keyOf } from "../geometry/modes.mjs";
 import { EYES, STEREO } from "../picture/stereo.mjs";
 import { text } from "../texts/text.mjs";
@@ -20,20 +20,17 @@ const ONLY_AT_THE_SEAM = ["seamLine", "contrast"];
 
 const nameOfLength = (length) => (Number(length) ? length : text(`${length}Length`));
 
-let serial = 0;
-
 export class OptionsPanel {
   /** @param {PanoramaView} view */
   constructor(view) {
-    serial += 1;
     this.view = view;
     this.shows = []; // what shows a setting, each called with all of them
-    const id = `pd360-options-${serial}`;
+    const id = newId();
     const toggles = { "aria-expanded": false, "aria-controls": id };
-    this.opener = iconButton("options", text("options"), () => this.toggle(), toggles);
+    this.opener = iconButton("options", "options", () => this.toggle(), toggles);
     this.panel = group(
-      "pd360-panel", text("options"), this.makeModes(), this.makeDisplay(), this.makeStereo(),
-      group("pd360-display", text("pictures"), this.select("length", LENGTHS, nameOfLength)),
+      "pd360-panel", "options", this.makeModes(), this.makeDisplay(), this.makeStereo(),
+      group("pd360-display", "pictures", this.select("length", LENGTHS, nameOfLength)),
     );
     Object.assign(this.panel, { id, hidden: true });
     this.panel.addEventListener("keydown", (event) => {
@@ -50,38 +47,38 @@ export class OptionsPanel {
   makeModes() {
     this.modeButtons = new Map(MODE_NAMES.map((mode) => {
       const key = keyOf(mode);
-      const made = textButton(text(mode), () => this.view.setMode(mode), { "aria-keyshortcuts": key });
+      const made = textButton(mode, () => this.view.setMode(mode), { key });
       made.prepend(element("kbd", "pd360-key", { "aria-hidden": true }, key));
       return [mode, made];
     }));
-    return group("pd360-modes", text("modes"), ...this.modeButtons.values());
+    return group("pd360-modes", "modes", ...this.modeButtons.values());
   }
 
   makeDisplay() {
     const sliders = Object.entries(SLIDERS).map(([name, settings]) => {
-      const { row, show } = sliderRow(text(name), settings, (value) => this.view.setDisplay({ [name]: value }));
+      const { row, show } = sliderRow(name, settings, (value) => this.view.setDisplay({ [name]: value }));
       this.shows.push((display) => show(display[name]));
       return row;
     });
     this.switches = new Map(SWITCHES.map((name) => {
-      const made = textButton(text(name), () => this.view.setDisplay({ [name]: !this.view.display[name] }));
+      const made = textButton(name, () => this.view.setDisplay({ [name]: !this.view.display[name] }));
       this.shows.push((display) => made.setAttribute("aria-pressed", display[name]));
       return [name, made];
     }));
     const { length, ...others } = DISPLAY;
-    const neutral = textButton(text("neutral"), () => this.view.setDisplay(others));
-    return group("pd360-display", text("display"), ...sliders, ...this.switches.values(), neutral);
+    const neutral = textButton("neutral", () => this.view.setDisplay(others));
+    return group("pd360-display", "display", ...sliders, ...this.switches.values(), neutral);
   }
 
   makeStereo() {
     const named = (choice) => text(`${choice}Eye`);
     this.eyeRow = this.select("eye", EYES, named);
-    return group("pd360-display", text("stereo"), this.select("stereo", STEREO, named), this.eyeRow);
+    return group("pd360-display", "stereo", this.select("stereo", STEREO, named), this.eyeRow);
   }
 
   /** A list for the setting `name`. */
   select(name, choices, named) {
-    const row = selectRow(text(name), choices, named, (choice) => this.view.setDisplay({ [name]: choice }));
+    const row = selectRow(name, choices, named, (choice) => this.view.setDisplay({ [name]: choice }));
     this.shows.push((display) => (row.control.value = display[name]));
     return row;
   }

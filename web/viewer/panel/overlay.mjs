@@ -2,7 +2,7 @@
  * What lies over the picture: toolbar, compass and read-out, notices, and the texts for screen readers.
  */
 
-import { element, group, iconButton } from "./elements.mjs";
+import { element, group, iconButton, newId } from "./elements.mjs";
 import { OptionsPanel } from "./options.mjs";
 import { compassPoint, formatDegrees } from "../geometry/projection.mjs";
 import { text } from "../texts/text.mjs";
@@ -10,19 +10,16 @@ import { text } from "../texts/text.mjs";
 const SAY_MS = 6000; // how long a line about what was done stays
 const ANNOUNCE_AFTER_MS = 600; // a screen reader hears where the view came to rest, not every frame
 
-let serial = 0;
-
 export class Overlay {
   /** @param {PanoramaView} view */
   constructor(view) {
     const { root } = view;
-    serial += 1;
     this.root = root;
     this.angles = element("span", "pd360-angles");
     this.dial = element("span", "pd360-dial");
     const readout = element("div", "pd360-readout", { "aria-hidden": true }, this.dial, this.angles);
     this.live = element("div", "pd360-unseen", { "aria-live": "polite" });
-    this.help = element("div", "pd360-unseen", { id: `pd360-help-${serial}` }, text("help"));
+    this.help = element("div", "pd360-unseen", { id: newId() }, text("help"));
     this.notices = element("div", "pd360-notices", { role: "status" });
     this.message = element("div", "pd360-message", { role: "status" });
     this.options = new OptionsPanel(view);
@@ -36,30 +33,29 @@ export class Overlay {
   }
 
   makeToolbar(view) {
-    const fullscreen = iconButton("fullscreen", text("fullscreen"), () => view.toggleFullscreen());
+    const fullscreen = iconButton("fullscreen", "fullscreen", () => view.toggleFullscreen());
     view.root.addEventListener("fullscreenchange", () => fullscreen.setAttribute("aria-pressed", view.isFullscreen));
     return element(
       "div", "pd360-toolbar", { role: "toolbar", "aria-label": text("toolbar") },
       this.options.opener,
-      iconButton("zoom-in", text("zoomIn"), () => view.zoom(1)),
-      iconButton("zoom-out", text("zoomOut"), () => view.zoom(-1)),
-      iconButton("reset", text("reset"), () => view.reset()),
+      iconButton("zoom-in", "zoomIn", () => view.zoom(1)),
+      iconButton("zoom-out", "zoomOut", () => view.zoom(-1)),
+      iconButton("reset", "reset", () => view.reset()),
       fullscreen,
     );
   }
 
   /** A further button, which a key does as well; the help for screen readers names both. */
-  addTool(icon, label, key, action, more) {
-    const name = key.toUpperCase();
-    const made = iconButton(icon, `${label} (${name})`, action, { "aria-keyshortcuts": key, ...more });
+  addTool(icon, name, key, action, more) {
+    const made = iconButton(icon, name, action, { key, ...more });
     this.toolbar.insertBefore(made, this.toolbar.querySelector(".pd360-zoom-in"));
-    this.help.append(` ${name}: ${label}.`);
+    this.help.append(` ${key.toUpperCase()}: ${text(name)}.`);
     return made;
   }
 
   /** A further bar of controls, above the toolbar. */
-  addBar(className, label, ...controls) {
-    const made = group(className, label, ...controls);
+  addBar(...what) {
+    const made = group(...what);
     this.bar.before(made);
     return made;
   }
