@@ -10,7 +10,7 @@ import { Camera } from "./motion/camera.mjs";
 import { Controls } from "./motion/controls.mjs";
 import { DISPLAY, changedDisplay, displayIn } from "./picture/display.mjs";
 import { createLens, windowToLonLat } from "./geometry/lens.mjs";
-import { element } from "./panel/elements.mjs";
+import { element, furnish } from "./panel/elements.mjs";
 import { ModeSwitch } from "./motion/mode_switch.mjs";
 import { Overlay } from "./panel/overlay.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
@@ -45,20 +45,19 @@ export class PanoramaView {
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.listeners = new AbortController();
     this.buildElement(label);
-    this.addTool("save", "save", "s", () => saveView(this));
+    this.overlay.addTool("save", "save", "s", () => saveView(this));
     this.listenToPage();
     this.startRenderer();
   }
 
   buildElement(label) {
-    const { root } = this;
-    const attributes = { tabindex: 0, role: "application", "aria-label": label };
-    for (const [name, value] of Object.entries(attributes)) root.setAttribute(name, value);
-    root.classList.add("pd360");
-    root.dataset.captureWheel = true; // ComfyUI leaves the wheel to a focused element that says so
     this.canvas = element("canvas", "pd360-canvas", { "aria-hidden": true });
     this.context = this.canvas.getContext("2d", { alpha: false });
-    root.append(this.canvas);
+    const attributes = {
+      tabindex: 0, role: "application", "aria-label": label,
+      "data-capture-wheel": true, // ComfyUI leaves the wheel to a focused element that says so
+    };
+    furnish(this.root, "pd360", attributes, this.canvas);
     this.overlay = new Overlay(this);
     this.controls = new Controls(this);
     this.canvas.addEventListener("pointerdown", () => this.overlay.options.toggle(false));
@@ -183,12 +182,6 @@ export class PanoramaView {
     this.overlay.options.showDisplay(this.display);
     if (this.display.stereo !== stereo) this.reload();
     this.requestFrame();
-  }
-
-  /** A button and its key; returns the button, which has `more` attributes. */
-  addTool(icon, name, key, action, more) {
-    this.keys.set(key, action);
-    return this.overlay.addTool(icon, name, key, action, more);
   }
 
   /** Keys, by name, do these actions from now on, or no more. */

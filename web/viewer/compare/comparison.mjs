@@ -32,7 +32,7 @@ export class Comparison {
     this.slider = sliderRow("scale", settings, (scale) => this.set({ scale }));
     this.most = element("b", "");
     const legend = element("span", "pd360-legend", {}, "0", this.most);
-    legend.style.backgroundImage = `linear-gradient(90deg, ${ERROR_COLOURS.map((color) => `rgb(${color})`)})`;
+    legend.style.background = `linear-gradient(90deg, rgb(${ERROR_COLOURS.join("), rgb(")}))`;
     overlay.addBar("pd360-brush-bar pd360-compare", "compare", ...this.choices, this.slider.row, legend);
   }
 

@@ -77,7 +77,7 @@ export function addHistogram(view, comparison) {
     panel.replaceChildren(...parts);
     panel.setAttribute("aria-label", `${text("histogram")}. ${panel.textContent}`);
   };
-  const button = view.addTool("tool-histogram", "histogram", "h", () => {
+  const button = view.overlay.addTool("tool-histogram", "histogram", "h", () => {
     panel.hidden = !panel.hidden;
     button.setAttribute("aria-pressed", !panel.hidden);
     update();

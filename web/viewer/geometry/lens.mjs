@@ -38,18 +38,18 @@ function reachOf(projection, fovDeg) {
 export function createLens(mode, pose, width, height) {
   const { projection, yawDeg = pose.yawDeg, pitchDeg = pose.pitchDeg } = MODES[mode];
   const flat = projection === "equirectangular";
-  const roll = radians(pose.rollDeg);
+  const angles = [yawDeg, pitchDeg, pose.rollDeg];
+  const [, pitch, roll] = angles.map(radians);
   return {
-    projection, width, height,
+    projection, width, height, angles,
     kind: KINDS[projection] ?? 0,
     bend: BENDS[projection] ?? [0, 0],
     reach: reachOf(projection, pose.fovDeg),
-    angles: { yawDeg, pitchDeg, rollDeg: pose.rollDeg },
     // A flat picture is turned and moved in its plane; only there does the plane know the pose.
-    rotation: flat ? cameraRotation(0, 0, 0) : cameraRotation(yawDeg, pitchDeg, pose.rollDeg),
+    rotation: flat ? cameraRotation(0, 0, 0) : cameraRotation(...angles),
     turn: flat ? [Math.cos(roll), Math.sin(roll)] : [1, 0],
     centre: flat
-      ? [radians(wrapDegrees(yawDeg)), radians(pitchDeg)]
+      ? [radians(wrapDegrees(yawDeg)), pitch]
       : KINDS[projection] >= KINDS.cubemap_cross ? layoutCentre(projection, pose.fovDeg, width, height) : [0, 0],
   };
 }
@@ -61,14 +61,13 @@ export function canBlend(from, to) {
 
 /** The lens a share (0 … 1) of the way between two that `canBlend`; the window is the second one's. */
 export function blendLenses(from, to, share) {
-  const turned = (name) => from.angles[name] + wrapDegrees(to.angles[name] - from.angles[name]) * share;
-  const angles = { yawDeg: turned("yawDeg"), pitchDeg: turned("pitchDeg"), rollDeg: turned("rollDeg") };
+  const angles = from.angles.map((angle, axis) => angle + wrapDegrees(to.angles[axis] - angle) * share);
   return {
     ...to,
     angles,
     bend: to.bend.map((value, axis) => mix(from.bend[axis], value, share)),
     reach: Math.exp(mix(Math.log(from.reach), Math.log(to.reach), share)),
-    rotation: cameraRotation(angles.yawDeg, angles.pitchDeg, angles.rollDeg),
+    rotation: cameraRotation(...angles),
   };
 }
 

@@ -60,7 +60,7 @@ class Renderer {
     this.canvas = document.createElement("canvas");
     this.canvas.width = this.canvas.height = 1;
     this.gl = this.canvas.getContext("webgl2", {
-      alpha: false, antialias: false, depth: false, stencil: false, powerPreference: "high-performance",
+      alpha: false, antialias: false, depth: false, powerPreference: "high-performance",
     });
     if (!this.gl) throw new Error(text("noWebgl"));
     this.canvas.addEventListener("webglcontextlost", (event) => {

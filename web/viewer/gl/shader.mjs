@@ -6,21 +6,18 @@
  * renderers compute both sides of every branch.
  */
 
-import { pixelSize } from "../geometry/lens.mjs";
+import { KINDS, pixelSize } from "../geometry/lens.mjs";
 import { PICTURE } from "./shader_picture.mjs";
 import { RAYS } from "./shader_rays.mjs";
 import { TILES } from "./shader_tiles.mjs";
 
-const CHOICES = {
-  PROJECTION: ["BENT", "FISHEYE", "EQUIRECTANGULAR", "CUBEMAP_CROSS", "CUBEMAP_3X2"],
-  READING: ["NONE", "POINTS", "AREAS", "DIFFERENCE"],
-};
+/** What PROJECTION and READING may be. */
+const CHOICES = { bent: 0, ...KINDS, none: 0, points: 1, areas: 2, difference: 3 };
 
 export const VERTEX_SHADER = `#version 300 es
 void main() {
   // One triangle that covers the window: corners (-1,-1), (3,-1), (-1,3).
-  vec2 corner = vec2(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0);
-  gl_Position = vec4(corner, 0.0, 1.0);
+  gl_Position = vec4(4.0 * vec2(gl_VertexID == 1, gl_VertexID == 2) - 1.0, 0.0, 1.0);
 }`;
 
 const MAIN = `
@@ -72,7 +69,7 @@ export function variantOf({ picture, lens, display, mask, difference }) {
 }
 
 export function fragmentShader(variant) {
-  const names = Object.values(CHOICES).flatMap((choice) => choice.map((name, index) => `${name} ${index}`));
+  const names = Object.entries(CHOICES).map(([name, value]) => `${name.toUpperCase()} ${value}`);
   const definitions = [...names, ...variant].map((definition) => `#define ${definition}`).join("\n");
   return `#version 300 es
 ${definitions}

@@ -55,7 +55,7 @@ function drawEyes({ renderer, picture, mask, display }, layer, eyes, yawDeg) {
   for (const eye of eyes) {
     const viewport = layer.getViewport(eye);
     const lens = eyeLens(eye.projectionMatrix, eye.transform.matrix, viewport, yawDeg);
-    const shown = displayIn("perspective", { ...display, eye: eye.eye === "right" ? "right" : "left" });
+    const shown = displayIn("perspective", { ...display, eye: eye.eye });
     renderer.shade({ picture, lens, display: shown, mask: painted }, viewport);
   }
   gl.bindFramebuffer(gl.FRAMEBUFFER, null);

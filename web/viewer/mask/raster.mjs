@@ -5,7 +5,7 @@
  * the mask and 1 − strength, so that a stroke may be drawn piece by piece while it grows.
  */
 
-import { clamp, cross, dot, lonLatToDirection, normalise, pixelToLonLat, radians } from "../geometry/projection.mjs";
+import { clamp, cross, dot, lonLatToDirection, lonLatToPixel, normalise, pixelToLonLat, radians } from "../geometry/projection.mjs";
 
 const NO_LENGTH = 1e-9;
 
@@ -66,12 +66,12 @@ export class MaskRaster {
   columnsNear(lon, lat, reach) {
     if (Math.abs(lat) + reach >= Math.PI / 2) return [0, this.width];
     const half = Math.asin(Math.sin(reach) / Math.cos(lat));
-    const [left, right] = [-half, half].map((turn) => ((lon + turn) / (2 * Math.PI) + 0.5) * this.width - 0.5);
+    const [left, right] = [lon - half, lon + half].map((edge) => lonLatToPixel(edge, 0, this.width, this.height)[0]);
     return [Math.floor(left), Math.min(this.width, Math.ceil(right) - Math.floor(left) + 1)];
   }
 
   drawRow(row, [first, count], arc, { outer, fade, erases }) {
-    const lat = (0.5 - (row + 0.5) / this.height) * Math.PI;
+    const [, lat] = pixelToLonLat(0, row, this.width, this.height);
     const [across, up] = [Math.cos(lat), Math.sin(lat)];
     const farthest = Math.cos(Math.min(outer, Math.PI));
     for (let step = 0; step < count; step += 1) {

@@ -2,10 +2,8 @@
  * Where the viewer looks, and how it gets there: easing towards a goal and inertia after a drag. No DOM here.
  */
 
-import { limitsOf } from "../geometry/modes.mjs";
+import { homePose, limitsOf } from "../geometry/modes.mjs";
 import { clamp, wrapDegrees } from "../geometry/projection.mjs";
-
-export const HOME = Object.freeze({ yawDeg: 0, pitchDeg: 0, rollDeg: 0, fovDeg: 90 });
 
 const EASE_SECONDS = 0.08; // time constant of the way to a goal
 const GLIDE_SECONDS = 0.28; // time constant of inertia
@@ -15,8 +13,8 @@ export class Camera {
   /** @param {() => boolean} prefersStill the person asked for reduced motion: then nothing glides */
   constructor(prefersStill = () => false) {
     this.prefersStill = prefersStill;
-    this.pose = { ...HOME };
-    this.goal = { ...HOME };
+    this.pose = homePose("perspective", 1, 1);
+    this.goal = { ...this.pose };
     this.speed = [0, 0]; // of yaw and pitch, in degrees per second
     this.limits = limitsOf("perspective", 1, 1);
   }

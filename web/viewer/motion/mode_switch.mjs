@@ -10,7 +10,7 @@ import { MODES, homePose, limitsOf } from "../geometry/modes.mjs";
 
 const BLEND_SECONDS = 0.6;
 const FADE_SECONDS = 0.25;
-const ROUND = ["around", "zenith", "nadir", "planet"]; // places where the picture is no plane
+const PLANES = ["flat", "cubemap"]; // places where the picture starts as it is
 
 const placeOf = (mode) => MODES[mode].place ?? mode;
 
@@ -59,8 +59,8 @@ export class ModeSwitch {
     fovs.set(before.mode, before.pose.fovDeg);
     Object.assign(this, { mode, before, progress: atOnce || this.prefersStill() ? 1 : 0 });
     const { home } = this;
-    // Looking up, down or at a planet for the first time keeps the yaw; flat pictures start as they are.
-    const keepsYaw = ROUND.includes(placeOf(mode)) && MODES[before.mode].yawDeg === undefined;
+    // Looking up, down or at a planet for the first time keeps the yaw.
+    const keepsYaw = !PLANES.includes(placeOf(mode)) && MODES[before.mode].yawDeg === undefined;
     const first = keepsYaw ? { ...home, yawDeg: before.pose.yawDeg } : home;
     camera.setLimits(limitsOf(mode, ...this.size));
     camera.jumpTo({ ...(places.get(placeOf(mode)) ?? first), fovDeg: fovs.get(mode) ?? home.fovDeg });

@@ -5,7 +5,7 @@ import { text } from "../texts/text.mjs";
 export async function offerVr(view) {
   const supported = await navigator.xr?.isSessionSupported("immersive-vr").catch(() => false);
   if (!supported || view.disposed) return;
-  view.addTool("vr", "vr", "v", async () => {
+  view.overlay.addTool("vr", "vr", "v", async () => {
     try {
       const { enterVr } = await import("../gl/vr.mjs");
       await enterVr(view);

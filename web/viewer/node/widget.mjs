@@ -57,7 +57,7 @@ export function sourceOf(picture, api) {
 
 export function viewAddress({ filename, subfolder = "", type }, api) {
   // The random part keeps the browser from showing an older file of the same name.
-  const query = new URLSearchParams({ filename, subfolder, type, rand: Math.random().toString(36).slice(2) });
+  const query = new URLSearchParams({ filename, subfolder, type, rand: Math.random() });
   return api.apiURL(`/view?${query}`);
 }
 
@@ -81,8 +81,9 @@ class PanoramaWidget {
 
   /** Capture and mask, on nodes that have inputs to keep them. */
   handBack(strokes) {
-    this.view.addTool("capture", "capture", "c", () => this.capture());
-    strokes.hidden = true; // in LiteGraph; Nodes 2.0 hides it by the input's definition
+    this.view.overlay.addTool("capture", "capture", "c", () => this.capture());
+    // In LiteGraph; Nodes 2.0 hides it by the input's definition.
+    strokes.hidden = true;
     this.mask = new MaskTool(this.view, {
       read: () => strokes.value,
       write: (value) => this.fillIn({ [STROKES]: value }),

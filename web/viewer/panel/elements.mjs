@@ -4,7 +4,11 @@ import { text } from "../texts/text.mjs";
 
 /** Of `attributes`, a function is a listener for the event of that name. */
 export function element(tag, className, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  return furnish(document.createElement(tag), className, attributes, ...children);
+}
+
+/** As `element`, of an element that is there already. */
+export function furnish(made, className, attributes, ...children) {
   made.className = className;
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(name, value);

@@ -53,10 +53,10 @@ export class MeasuresTool {
     this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
     this.panel = group("pd360-panel pd360-measures", "measures", this.reading, this.figures, this.chart);
     view.overlay.options.panel.before(this.panel);
-    this.button = view.addTool("measure", "measures", "m", () => this.toggle());
+    this.button = view.overlay.addTool("measure", "measures", "m", () => this.toggle());
     view.canvas.addEventListener("pointermove", (event) => this.update(view.controls.position(event)));
     // Keys turn the view: then its middle counts.
-    view.root.addEventListener("keydown", () => this.update(null), { signal: view.listeners.signal });
+    view.root.addEventListener("keydown", () => this.update(null));
     view.drawn.push(() => this.update());
     this.show(null);
     this.toggle(false);

@@ -15,8 +15,8 @@ const SLIDERS = {
   gamma: { range: RANGES.gamma, step: 0.05, shown: (value) => value.toFixed(2) },
 };
 
-const SWITCHES = ["checker", "seamLine", "contrast", "heat"];
-const ONLY_AT_THE_SEAM = ["seamLine", "contrast"];
+/** By name, whether they belong to the seam view only. */
+const SWITCHES = { checker: false, seamLine: true, contrast: true, heat: false };
 
 const nameOfLength = (length) => (Number(length) ? length : text(`${length}Length`));
 
@@ -60,7 +60,7 @@ export class OptionsPanel {
       this.shows.push((display) => show(display[name]));
       return row;
     });
-    this.switches = new Map(SWITCHES.map((name) => {
+    this.switches = new Map(Object.keys(SWITCHES).map((name) => {
       const made = textButton(name, () => this.view.setDisplay({ [name]: !this.view.display[name] }));
       this.shows.push((display) => made.setAttribute("aria-pressed", display[name]));
       return [name, made];
@@ -101,7 +101,7 @@ export class OptionsPanel {
 
   showMode(mode) {
     for (const [name, made] of this.modeButtons) made.setAttribute("aria-pressed", name === mode);
-    for (const name of ONLY_AT_THE_SEAM) this.switches.get(name).hidden = mode !== "seam";
+    for (const [name, made] of this.switches) made.hidden = SWITCHES[name] && mode !== "seam";
   }
 
   showDisplay(display) {

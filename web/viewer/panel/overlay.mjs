@@ -14,7 +14,7 @@ export class Overlay {
   /** @param {PanoramaView} view */
   constructor(view) {
     const { root } = view;
-    this.root = root;
+    this.view = view;
     this.angles = element("span", "pd360-angles");
     this.dial = element("span", "pd360-dial");
     const readout = element("div", "pd360-readout", { "aria-hidden": true }, this.dial, this.angles);
@@ -45,9 +45,10 @@ export class Overlay {
     );
   }
 
-  /** A further button, which a key does as well; the help for screen readers names both. */
+  /** A further button with `more` attributes, which a key does as well; the help for screen readers names both. */
   addTool(icon, name, key, action, more) {
     const made = iconButton(icon, name, action, { key, ...more });
+    this.view.setKeys({ [key]: action });
     this.toolbar.insertBefore(made, this.toolbar.querySelector(".pd360-zoom-in"));
     this.help.append(` ${key.toUpperCase()}: ${text(name)}.`);
     return made;
@@ -115,6 +116,6 @@ export class Overlay {
   }
 
   showBusy(busy) {
-    this.root.setAttribute("aria-busy", busy);
+    this.view.root.setAttribute("aria-busy", busy);
   }
 }
