@@ -11,7 +11,7 @@ const WAYS = ["first", "wipe", "blink", "difference"];
 export class Comparison {
   /** Gives `view` its `compare(source)`. */
   constructor(view) {
-    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8, texture: null, kept: [] });
+    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8, texture: null });
     this.makeBar(view.overlay);
     // Its thumb is the line itself; arrow keys move it by a hundredth.
     this.divider = element("input", "pd360-divider", {
@@ -77,7 +77,6 @@ export class Comparison {
     view.root.dataset.compare = on;
     clearInterval(this.timer);
     if (on === "blink") this.timer = setInterval(() => view.camera.prefersStill() || this.flip(), BLINK_MS);
-    if (on !== "difference") this.forget();
     WAYS.forEach((name, index) => choices[index].setAttribute("aria-pressed", name === way));
     choices[2].textContent = on === "blink" ? `${text("blink")}: ${flipped ? "B" : "A"}` : text("blink");
     divider.setAttribute("aria-valuetext", text("dividerIs", { percent: Math.round(edge) }));
@@ -111,20 +110,13 @@ export class Comparison {
       draw(one, { span: [0, column] });
       draw(other, { span: [column, width] });
     } else {
-      this.kept = [one, other].map((which, index) => {
+      const drawings = [one, other].map((which) => {
         renderer.draw(which, lens, { ...display, seamLine: false }, target, { opacity: 0 });
-        return renderer.keepDrawing(width, height, this.kept[index]);
+        return renderer.keepDrawing(width, height);
       });
-      draw(null, { difference: { drawings: this.kept, scale: this.scale } });
-      // A saved picture may be large.
-      if (target !== view.context) this.forget();
+      draw(null, { difference: { drawings, scale: this.scale } });
+      for (const drawing of drawings) renderer.deleteTexture(drawing);
     }
-  }
-
-  /** Free what only the difference needs. */
-  forget() {
-    for (const drawing of this.kept) this.view.renderer?.deleteTexture(drawing);
-    this.kept = [];
   }
 
   dispose() {

@@ -65,8 +65,8 @@ export function blendLenses(from, to, share) {
   return {
     ...to,
     angles,
-    bend: to.bend.map((value, axis) => mix(from.bend[axis], value, share)),
-    reach: Math.exp(mix(Math.log(from.reach), Math.log(to.reach), share)),
+    bend: mix(from.bend, to.bend, share),
+    reach: from.reach ** (1 - share) * to.reach ** share,
     rotation: cameraRotation(...angles),
   };
 }

@@ -20,19 +20,19 @@ export function clamp(value, low, high) {
   return Math.min(Math.max(value, low), high);
 }
 
-/** Of two points of a plane. */
+/** Of two points. */
 export function distance(one, other) {
-  return Math.hypot(one[0] - other[0], one[1] - other[1]);
+  return Math.hypot(...one.map((value, axis) => value - other[axis]));
 }
 
-/** The value a share (0 … 1) of the way between two. */
+/** The point a share (0 … 1) of the way between two. */
 export function mix(one, other, share) {
-  return one + (other - one) * share;
+  return one.map((value, axis) => value + (other[axis] - value) * share);
 }
 
 /** The same direction as a yaw in −180 (excluded) … 180 (included). */
 export function wrapDegrees(angle) {
-  return 180 - ((((180 - angle) % 360) + 360) % 360);
+  return angle - 360 * Math.ceil((angle - 180) / 360);
 }
 
 /**
@@ -63,7 +63,7 @@ export function rotate(rows, vector) {
 
 /** The inverse of `rotate`. */
 export function rotateBack(rows, vector) {
-  return [0, 1, 2].map((axis) => rows.reduce((sum, row, index) => sum + row[axis] * vector[index], 0));
+  return [0, 1, 2].map((axis) => dot(rows.map((row) => row[axis]), vector));
 }
 
 export function normalise(vector) {

@@ -18,26 +18,23 @@ const MAX_ANISOTROPY = 8;
 // The faces F, R, B, L, U, D of a 3 × 2 picture, counted from TEXTURE_CUBE_MAP_POSITIVE_X; they lie as GL has them.
 const CUBE_TARGETS = [4, 0, 5, 1, 2, 3];
 
-let shared = null;
+/** The renderer that all viewers share; null where there is none. */
+export const shared = { renderer: null };
 
 /** The shared renderer, made for the first viewer. Throws an Error where the browser has no WebGL2. */
 export function acquireRenderer(viewer) {
-  shared ??= new Renderer();
-  shared.viewers.add(viewer);
-  return shared;
+  shared.renderer ??= new Renderer();
+  shared.renderer.viewers.add(viewer);
+  return shared.renderer;
 }
 
 /** A viewer is gone; with the last one the context goes too. */
 export function releaseRenderer(viewer) {
-  shared.viewers.delete(viewer);
-  if (shared.viewers.size > 0) return;
-  shared.dispose();
-  shared = null;
-}
-
-/** The shared renderer as it is now, or null: for tests and bug reports. */
-export function sharedRenderer() {
-  return shared;
+  const { renderer } = shared;
+  renderer.viewers.delete(viewer);
+  if (renderer.viewers.size > 0) return;
+  renderer.dispose();
+  shared.renderer = null;
 }
 
 /** [left, top, width, height] in pixels of a part of `source`, given in shares. */
@@ -196,14 +193,12 @@ class Renderer {
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, top, width, bottom - top, gl.RED, gl.UNSIGNED_BYTE, rows);
   }
 
-  /** Keep the last drawing, of a window of this size, in `handle` or a new one; for `draw` and `deleteTexture`. */
-  keepDrawing(width, height, handle) {
+  /** Keep the last drawing, of a window of this size: a handle for `draw` and `deleteTexture`. */
+  keepDrawing(width, height) {
     const { gl } = this;
-    const kept = this.textures.has(handle) ? handle : this.newTexture(gl.TEXTURE_2D, {});
-    kept.bytes = 4 * width * height;
-    gl.bindTexture(gl.TEXTURE_2D, kept.texture);
+    const handle = this.newTexture(gl.TEXTURE_2D, { bytes: 4 * width * height });
     gl.copyTexImage2D(gl.TEXTURE_2D, 0, gl.RGB, 0, 0, width, height, 0);
-    return kept;
+    return handle;
   }
 
   deleteTexture(handle) {

@@ -20,7 +20,7 @@ const nextFrame = () => new Promise(requestAnimationFrame);
 /** The layers, and how tiles come there. */
 export class TilePool {
   constructor(renderer) {
-    Object.assign(this, { renderer, stores: new Set(), layers: [], loading: 0, turn: null });
+    Object.assign(this, { renderer, stores: new Set(), layers: [], loading: 0, turn: Promise.resolve() });
     // 169 and 253 MB.
     this.most = renderer.software ? 40 : 60;
   }
@@ -62,7 +62,7 @@ export class TilePool {
     try {
       const image = await store.pyramid.load(...key.split("_"), stop.signal);
       // One upload per frame, so that none takes long.
-      await (this.turn = Promise.resolve(this.turn).then(nextFrame));
+      await (this.turn = this.turn.then(nextFrame));
       if (store.wanted.has(key)) store.place(key, this.put(store, key, image));
       image.close?.();
     } catch (problem) {

@@ -10,26 +10,21 @@ const VERSION = 1;
 
 const isPoint = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
 
-function isStroke(entry) {
-  const { mode, radius_deg: radius, points } = entry ?? {};
-  return ["paint", "erase"].includes(mode) && Number.isFinite(radius) && radius > 0 && points?.length > 0 &&
-    points.every?.(isPoint);
+function isStroke({ mode, radius_deg: radius, points }) {
+  return ["paint", "erase"].includes(mode) && Number.isFinite(radius) && radius > 0 && points.length > 0 &&
+    points.every(isPoint);
 }
 
 /** The strokes that a text keeps. Throws an Error where it is none; what is wrong in detail, a run says. */
 export function parseStrokes(kept) {
   if (!kept?.trim()) return [];
-  let data = null;
   try {
-    data = JSON.parse(kept);
+    const { version, strokes } = JSON.parse(kept);
+    if (version === VERSION && strokes.every(isStroke)) return strokes;
   } catch {
     // Said below, as for all other texts that are no strokes.
   }
-  const { version, strokes } = data ?? {};
-  if (version !== VERSION || !Array.isArray(strokes) || !strokes.every(isStroke)) {
-    throw new Error(text("badStrokes"));
-  }
-  return strokes;
+  throw new Error(text("badStrokes"));
 }
 
 export function formatStrokes(strokes) {

@@ -6,7 +6,7 @@ import { dragTurn } from "./dragging.mjs";
 import { modeOfKey } from "../geometry/modes.mjs";
 import { clamp, degrees, distance, mix } from "../geometry/projection.mjs";
 
-const WHEEL_PIXELS = { 0: 1, 1: 16, 2: 400 }; // by WheelEvent.deltaMode: pixels, lines, pages
+const WHEEL_PIXELS = [1, 16, 400]; // by WheelEvent.deltaMode: pixels, lines, pages
 const ZOOM_PER_WHEEL_PIXEL = 0.0012;
 const KEY_TURN_SHARE = 1 / 10; // of the field of view, per key press …
 const MAX_KEY_TURN_DEG = 15; // … where that is not a leap
@@ -82,8 +82,7 @@ export class Controls {
     const apart = (place) => Math.max(distance(place, other.place), 10);
     if (other) this.camera.zoom(apart(before) / apart(hand.place), true);
     // Two fingers move the view by the movement of their middle.
-    const middle = hand.place.map((value, axis) => mix(before[axis], value, 1 / this.pointers.size));
-    this.drag(before, middle, hand.time);
+    this.drag(before, mix(before, hand.place, 1 / this.pointers.size), hand.time);
     this.view.requestFrame();
   }
 
@@ -95,7 +94,7 @@ export class Controls {
     camera.drag(...turn);
     const seconds = Math.max((time - thrown.time) / 1000, 0.004);
     const share = clamp(seconds / 0.05, 0.2, 1); // averaged over the last 50 ms or so
-    this.thrown = { speed: turn.map((angle, axis) => mix(thrown.speed[axis], angle / seconds, share)), time };
+    this.thrown = { speed: mix(thrown.speed, turn.map((angle) => angle / seconds), share), time };
   }
 
   pointerUp(event) {

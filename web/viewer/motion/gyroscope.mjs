@@ -59,9 +59,8 @@ export class Gyroscope {
   }
 
   async toggle() {
-    const asks = !this.on && window.DeviceOrientationEvent.requestPermission;
-    const answer = asks && (await window.DeviceOrientationEvent.requestPermission().catch(() => "denied"));
-    if (answer === "denied") this.view.overlay.say(text("gyroscopeDenied"));
+    const ask = () => window.DeviceOrientationEvent.requestPermission?.().catch(() => "denied");
+    if (!this.on && (await ask()) === "denied") this.view.overlay.say(text("gyroscopeDenied"));
     else this.turn(!this.on);
   }
 
@@ -91,7 +90,7 @@ export class Gyroscope {
     const near = (share) => dot(seen.forward, goal.forward) > share && dot(seen.up, goal.up) > share;
     const arrived = !near(0) || near(STILL); // or too far for a way between
     const share = 1 - Math.exp(-clamp((now - before) / 1000, 0, 0.1) / EASE_SECONDS);
-    const between = (name) => normalise(seen[name].map((value, axis) => mix(value, goal[name][axis], share)));
+    const between = (name) => normalise(mix(seen[name], goal[name], share));
     this.seen = arrived ? goal : { forward: between("forward"), up: between("up") };
     if (view.onScreen) this.show(poseOf(this.seen));
     if (!arrived) this.frame = requestAnimationFrame((later) => this.follow(later, now));

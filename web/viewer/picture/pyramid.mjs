@@ -52,12 +52,11 @@ function cutTile(bitmap, x, y) {
   // In memory, since it is read once, by the upload.
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.translate(1 - x, 1 - y);
-  const strip = (left, top, wide, high, toX, toY) =>
-    context.drawImage(bitmap, left, top, wide, high, toX, toY, wide, high);
+  const drawRow = (from, left, to) => context.drawImage(bitmap, 0, from, width, 1, left, to, width, 1);
   for (const shift of full ? [-width / 2, width / 2] : [0]) {
-    strip(0, 0, width, 1, shift, -1);
-    strip(0, height - 1, width, 1, shift, height);
+    drawRow(0, shift, -1);
+    drawRow(height - 1, shift, height);
   }
-  for (const shift of wraps ? [-width, 0, width] : [-1, 1, 0]) strip(0, 0, width, height, shift, 0);
+  for (const shift of wraps ? [-width, 0, width] : [-1, 1, 0]) context.drawImage(bitmap, shift, 0);
   return canvas;
 }

@@ -1,7 +1,7 @@
 /** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
 
 import { decoded, fetched, resized } from "./decode.mjs";
-import { clamp, coverage } from "../geometry/projection.mjs";
+import { coverage } from "../geometry/projection.mjs";
 import { cutBitmap } from "./pyramid.mjs";
 import { readCrop } from "./gpano.mjs";
 import { stereoOf } from "./stereo.mjs";
@@ -53,9 +53,8 @@ export async function loadPicture(source, limit, signal) {
 /** The largest size of the same proportions with both sides within `limit`; 2:1 stays exactly 2:1. */
 export function fittedSize(width, height, limit) {
   const scale = Math.min(1, limit / Math.max(width, height));
-  const fitHeight = clamp(Math.floor(height * scale), 1, limit);
-  if (width === 2 * height) return [2 * fitHeight, fitHeight];
-  return [clamp(Math.round(width * scale), 1, limit), fitHeight];
+  const fitHeight = Math.max(1, Math.floor(height * scale));
+  return [width === 2 * height ? 2 * fitHeight : Math.max(1, Math.round(width * scale)), fitHeight];
 }
 
 /** What the person should know about a loaded picture, in lines. */
