@@ -22,7 +22,10 @@ export class Comparison {
     view.setKeys({ a: () => this.texture && view.overlay.announce(this.flip()) });
     view.paint = (...how) => this.paint(...how);
     view.compare = (source) => this.load(source);
-    view.restored = () => this.load(this.source).catch((problem) => view.overlay.say(problem.message));
+    view.restored = () => {
+      this.texture = null; // it went with the context
+      this.load(this.source).catch((problem) => view.overlay.say(problem.message));
+    };
     this.set({});
   }
 
@@ -93,8 +96,8 @@ export class Comparison {
 
   /** The textures that are looked at: none, A, or A and B. */
   get pictures() {
-    const { picture, renderer } = this.view;
-    return [picture, picture && renderer.textures.has(this.texture) && this.texture].filter(Boolean);
+    const { picture } = this.view;
+    return [picture, picture && this.texture].filter(Boolean);
   }
 
   paint(lens, display, target, options) {

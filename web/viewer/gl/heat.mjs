@@ -41,13 +41,8 @@ export function readTexels(gl, { texture }, level, column, row, count) {
   return bytes;
 }
 
-/** `average` of a mipmap of a picture; it is measured once. */
+/** `average` of a mipmap of a picture. */
 export function averageStep(gl, picture, level) {
-  const known = (picture.averages ??= []);
-  return (known[level] ??= measuredStep(gl, picture, level));
-}
-
-function measuredStep(gl, picture, level) {
   const [width, height] = picture.size.map((size) => Math.max(size >> level, 1));
   let sum = 0;
   for (let index = 0; index < ROWS; index += 1) {

@@ -20,7 +20,10 @@ const UNIFORMS = Object.freeze({
   u_exposure: ({ display }) => 2 ** display.exposureEv,
   u_gamma: ({ display }) => display.gamma,
   u_level: ({ picture, lens }) => heatLevel(picture, lens),
-  u_average: ({ gl, picture, lens }) => averageStep(gl, picture, heatLevel(picture, lens)),
+  u_average: ({ gl, picture, lens }) => {
+    const level = heatLevel(picture, lens);
+    return (picture.averages[level] ??= averageStep(gl, picture, level)); // measured once
+  },
   u_mask: ({ mask }) => mask,
   u_other: ({ difference }) => difference.drawings[1],
   u_scale: ({ difference }) => difference.scale,

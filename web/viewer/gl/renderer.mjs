@@ -111,6 +111,7 @@ class Renderer {
     const scaled = (sizes) => sizes.map((size) => (size * width) / trueWidth);
     const handle = this.keep(gl.TEXTURE_2D, picture.bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
       full, wraps, anisotropy,
+      averages: [], // of seam heat maps
       size: [width, height],
       around: sphere[0],
       sphere: full ? [width, height] : scaled(sphere),

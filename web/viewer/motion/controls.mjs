@@ -19,7 +19,7 @@ export class Controls {
   /** @param {PanoramaView} view whose canvas receives pointers, its root keys and the wheel */
   constructor(view) {
     const { canvas, root, camera } = view;
-    Object.assign(this, { view, canvas, root, camera });
+    Object.assign(this, { view, canvas, camera });
     this.pointers = new Map(); // {place, time} by id
     this.turnFactor = 1; // of what a drag turns; below 0 the view moves with the hand, not the picture
     this.pressed = this.tapped = null; // where and when a pointer went down, and the last tap was
