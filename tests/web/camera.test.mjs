@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Camera, HOME } from "../../web/viewer/motion/camera.mjs";
-import { limitsOf } from "../../web/viewer/geometry/modes.mjs";
+import { Camera } from "../../web/viewer/motion/camera.mjs";
+import { homePose, limitsOf } from "../../web/viewer/geometry/modes.mjs";
 import { fittedSize } from "../../web/viewer/picture/source.mjs";
+
+const HOME = homePose("perspective", 800, 400);
 
 function settle(camera, fps = 60) {
   let frames = 0;

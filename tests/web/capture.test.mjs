@@ -4,7 +4,7 @@ import test from "node:test";
 import { isCameraView, pictureLength, pictureSize, roundedPose } from "../../web/viewer/picture/capture.mjs";
 import { createLens } from "../../web/viewer/geometry/lens.mjs";
 import { MODE_NAMES } from "../../web/viewer/geometry/modes.mjs";
-import { readValue, writeValues } from "../../web/viewer/node/values.mjs";
+import { inputOf, writeValues } from "../../web/viewer/node/values.mjs";
 import { EN } from "../../web/viewer/texts/en.mjs";
 import { useTexts } from "../../web/viewer/texts/text.mjs";
 
@@ -63,6 +63,6 @@ test("values go to widgets by name; wires that overrule them are told", () => {
     isInputConnected: (slot) => slot === 1,
   };
   assert.deepEqual(writeValues(node, { width: 30, height: 20 }), ["height"]);
-  assert.deepEqual([readValue(node, "width"), readValue(node, "height")], [30, 20]);
+  assert.deepEqual(["width", "height"].map((name) => inputOf(node, name).value), [30, 20]);
   assert.throws(() => writeValues(node, { depth: 1 }), /no input “depth”/);
 });

@@ -5,7 +5,7 @@ import test from "node:test";
 import { ringAround } from "../../web/viewer/mask/brush.mjs";
 import { MaskLayer } from "../../web/viewer/mask/layer.mjs";
 import { MaskRaster } from "../../web/viewer/mask/raster.mjs";
-import { StrokeHistory, formatStrokes, parseStrokes } from "../../web/viewer/mask/strokes.mjs";
+import { formatStrokes, parseStrokes } from "../../web/viewer/mask/strokes.mjs";
 import { EN } from "../../web/viewer/texts/en.mjs";
 import { useTexts } from "../../web/viewer/texts/text.mjs";
 
@@ -43,18 +43,21 @@ test("strokes are kept as text and come back; broken texts are refused", () => {
 });
 
 test("undo and redo walk through the lists; a new stroke ends the way forth", () => {
-  const history = new StrokeHistory(["a"]);
-  assert.equal(history.undo(), false);
-  history.change(["a", "b"]);
-  history.change([]);
-  assert.ok(history.undo());
-  assert.deepEqual(history.strokes, ["a", "b"]);
-  assert.ok(history.undo() && !history.undo());
-  assert.ok(history.redo() && history.redo() && !history.redo());
-  assert.deepEqual(history.strokes, []);
-  history.undo();
-  history.change(["c"]);
-  assert.equal(history.redo(), false);
+  const [a, b, c] = [0, 10, 20].map((lon) => ({ mode: "paint", radius_deg: 1, points: [[lon, 0]] }));
+  const layer = new MaskLayer();
+  layer.load([a]);
+  assert.equal(layer.step(true), false);
+  layer.add(b);
+  layer.clear();
+  assert.ok(layer.step(true));
+  assert.deepEqual(layer.strokes, [a, b]);
+  assert.ok(layer.step(true) && !layer.step(true));
+  assert.ok(layer.step(false) && layer.step(false) && !layer.step(false));
+  assert.deepEqual(layer.strokes, []);
+  layer.step(true);
+  layer.add(c);
+  assert.equal(layer.step(false), false);
+  assert.deepEqual(layer.strokes, [a, b, c]);
 });
 
 test("only changed rows go to the texture, all of them after undo, clear or a lost context", () => {

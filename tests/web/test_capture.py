@@ -77,7 +77,7 @@ def test_sizes_are_chosen_and_the_window_is_saved_as_it_is(page, tmp_path):
     page.keyboard.press("c")
     values = page.evaluate("node => harness.values(node)", node)
     assert abs(values["width"] - 512) <= 64
-    page.evaluate("node => harness.view(node).setLength('window')", node)
+    page.evaluate("node => harness.view(node).setDisplay({ length: 'window' })", node)
     look(page, node)
     window = page.evaluate(
         "node => { const { width, height } = harness.view(node).canvas; return [height, width] }", node

@@ -134,7 +134,7 @@ WHOLE_TEXTURE = """async (node) => {
   const { decoded, fetched } = await import("/extensions/PanoDiff/viewer/picture/decode.mjs");
   const bitmap = await decoded(await fetched(address));
   view.renderer.deleteTexture(view.picture);
-  view.picture = view.renderer.createTexture(bitmap, bitmap);
+  view.picture = view.renderer.createTexture({ bitmap, width: bitmap.width, height: bitmap.height });
 }"""
 
 
@@ -180,7 +180,7 @@ def test_the_preview_is_seen_first_and_then_only_what_is_looked_at_is_fetched(pa
     node = place(page, files.entry)
     assert comfy.asked[0] == "large.png"
     wait_until(page, "node => harness.view(node).picture.tiles.pending.size > 0", node)
-    assert page.locator(".pd360-progress.pd360-busy").count() == 1
+    assert page.locator('[aria-busy="true"] .pd360-progress').count() == 1
     preview = torch.nn.functional.avg_pool2d(large.double(), 4)
     shown = page.evaluate("node => harness.pixels(node)", node)
     expected = rendered(preview, geo.View("perspective", shown["height"], shown["width"], 90.0)) * 255
@@ -195,7 +195,7 @@ def test_the_preview_is_seen_first_and_then_only_what_is_looked_at_is_fetched(pa
     placed = page.evaluate("node => [...harness.view(node).picture.tiles.placed.keys()]", node)
     assert {"0_0_1", "0_5_1"} <= set(placed) and all(key[2] in "05" for key in placed)
     assert len(set(asked_tiles(comfy)) - set(placed)) <= 4  # under way when the view turned
-    wait_until(page, "!document.querySelector('.pd360-busy')")
+    wait_until(page, "!document.querySelector('[aria-busy=\"true\"]')")
 
 
 def test_one_tile_is_uploaded_per_frame(page, comfy, files):
@@ -310,7 +310,7 @@ def test_parts_of_the_sphere_are_tiled_as_well(page, comfy, width, height):
 
 
 def test_a_saved_picture_waits_for_its_tiles(page, node, large):
-    page.evaluate("node => { const view = harness.view(node); view.setLength('2048');"
+    page.evaluate("node => { const view = harness.view(node); view.setDisplay({ length: '2048' });"
                   " view.setMode('flat', { atOnce: true }); view.lookAt({ fovDeg: 60 }); }", node)  # fmt: skip
     with page.expect_download() as download:
         page.locator(".pd360").focus()

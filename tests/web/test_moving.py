@@ -32,13 +32,9 @@ MIDDLE = """node => {
   return context.getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data[0];
 }"""
 RECORD = """node => {
-  const view = harness.view(node), before = view.drawn;
-  const { canvas, context } = view;
+  const { canvas, context, drawn } = harness.view(node);
   window.seen = [];
-  view.drawn = () => {
-    before();
-    window.seen.push(context.getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data[0]);
-  };
+  drawn.push(() => window.seen.push(context.getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data[0]));
 }"""
 
 

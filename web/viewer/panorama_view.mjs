@@ -7,18 +7,19 @@
  */
 
 import { Camera } from "./motion/camera.mjs";
-import { Controls, ZOOM_STEP } from "./motion/controls.mjs";
+import { Controls } from "./motion/controls.mjs";
 import { DISPLAY, changedDisplay, displayIn } from "./picture/display.mjs";
-import { dragTurn } from "./motion/dragging.mjs";
 import { createLens, windowToLonLat } from "./geometry/lens.mjs";
+import { element, furnish } from "./panel/elements.mjs";
 import { ModeSwitch } from "./motion/mode_switch.mjs";
 import { Overlay } from "./panel/overlay.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
 import { closePicture, followTiles, pictureFor, warningsAbout } from "./picture/source.mjs";
-import { saveView } from "./picture/view_picture.mjs";
+import { saveView } from "./picture/capture.mjs";
 import { text } from "./texts/text.mjs";
 
 const MAX_PIXEL_RATIO = 2; // finer than this costs time and shows nothing
+const ZOOM_STEP = 0.8;
 
 export class PanoramaView {
   /**
@@ -29,74 +30,48 @@ export class PanoramaView {
   constructor(root, { label = text("viewer"), emptyText = "", wheelNeedsFocus = false } = {}) {
     Object.assign(this, { root, emptyText, wheelNeedsFocus, onScreen: true, frame: 0, picture: null });
     root.panoramaView = this; // for scripts that drive the page
-    this.loaded = null; // what `show` was last asked for, to load it again after a lost context
+    // What `show` was last asked for, to load it again after a lost context.
+    this.loaded = null;
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
     this.modes = new ModeSwitch(this.camera, () => motion.matches);
     this.display = DISPLAY;
-    this.tools = new Map(); // by key
+    this.keys = new Map(); // what they do
     this.mask = null; // a MaskLayer over the picture
     this.painting = false; // a brush has the left button
-    this.drawn = this.sighted = () => {}; // called after each drawing; with whether the viewer came into sight
+    this.drawn = []; // what is called after each drawing
+    this.sighted = () => {}; // called with whether the viewer came into sight
+    this.restored = () => {}; // called when a lost context is back
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
+    this.listeners = new AbortController();
     this.buildElement(label);
-    this.addTool("save", text("save"), "s", () => saveView(this));
-    this.setLength("1024");
+    this.overlay.addTool("save", "save", "s", () => saveView(this));
     this.listenToPage();
     this.startRenderer();
   }
 
   buildElement(label) {
-    const { root } = this;
-    root.classList.add("pd360");
-    root.tabIndex = 0;
-    root.setAttribute("role", "application");
-    root.setAttribute("aria-label", label);
-    root.dataset.captureWheel = "true"; // ComfyUI leaves the wheel to a focused element that says so
-    this.canvas = document.createElement("canvas");
-    this.canvas.className = "pd360-canvas";
-    this.canvas.setAttribute("aria-hidden", "true");
+    this.canvas = element("canvas", "pd360-canvas", { "aria-hidden": true });
     this.context = this.canvas.getContext("2d", { alpha: false });
-    root.append(this.canvas);
-    const act = (action) => () => {
-      action();
-      this.requestFrame();
+    const attributes = {
+      tabindex: 0, role: "application", "aria-label": label,
+      "data-capture-wheel": true, // ComfyUI leaves the wheel to a focused element that says so
     };
-    this.overlay = new Overlay(root, {
-      zoomIn: act(() => this.camera.zoom(ZOOM_STEP)),
-      zoomOut: act(() => this.camera.zoom(1 / ZOOM_STEP)),
-      reset: act(() => this.camera.glideTo(this.modes.home)),
-      fullscreen: () => this.toggleFullscreen(),
-      setMode: (mode) => this.setMode(mode),
-      setDisplay: (changes) => this.setDisplay(changes),
-      setLength: (name) => this.setLength(name),
-    });
+    furnish(this.root, "pd360", attributes, this.canvas);
+    this.overlay = new Overlay(this);
+    this.controls = new Controls(this);
     this.canvas.addEventListener("pointerdown", () => this.overlay.options.toggle(false));
-    this.controls = new Controls(this.canvas, root, this.camera, {
-      moved: () => this.requestFrame(),
-      reset: () => this.camera.glideTo(this.modes.home),
-      fullscreen: () => this.toggleFullscreen(),
-      setMode: (mode) => this.setMode(mode),
-      tool: (key) => this.tools.get(key),
-      painting: () => this.painting,
-      lonLatAt: (x, y) => this.lonLatAt(x, y),
-      turnBetween: (before, after) => dragTurn(this.mode, this.camera.pose, ...this.surfaceSize, before, after),
-      wheelIsOurs: (event) => this.wheelIsOurs(event),
-    });
     this.overlay.showMessage(this.emptyText);
   }
 
   wheelIsOurs(event) {
-    const ours = document.fullscreenElement === this.root || !this.wheelNeedsFocus;
+    const ours = this.isFullscreen || !this.wheelNeedsFocus;
     return ours || (!event.ctrlKey && this.root.contains(document.activeElement));
   }
 
   listenToPage() {
-    this.listeners = new AbortController();
     const { signal } = this.listeners;
     document.addEventListener("visibilitychange", () => this.requestFrame(), { signal });
-    const fullscreenChanged = () => this.overlay.showFullscreen(document.fullscreenElement === this.root);
-    document.addEventListener("fullscreenchange", fullscreenChanged, { signal });
     this.resizing = new ResizeObserver(() => this.fitCanvas());
     this.resizing.observe(this.root);
     this.watching = new IntersectionObserver((entries) => {
@@ -120,21 +95,18 @@ export class PanoramaView {
   fitCanvas() {
     const { clientWidth, clientHeight } = this.root;
     if (clientWidth === 0 || clientHeight === 0) return;
-    const ratio = Math.min(window.devicePixelRatio || 1, MAX_PIXEL_RATIO);
-    const width = Math.max(Math.round(clientWidth * ratio), 1);
-    const height = Math.max(Math.round(clientHeight * ratio), 1);
+    const ratio = Math.min(window.devicePixelRatio, MAX_PIXEL_RATIO);
+    const [width, height] = [clientWidth, clientHeight].map((size) => Math.ceil(size * ratio));
     this.modes.setWindow(width, height);
-    if (width !== this.canvas.width || height !== this.canvas.height) {
-      this.canvas.width = width;
-      this.canvas.height = height;
-      this.drawNow(); // in the same frame: a resized canvas is blank until drawn
-    }
+    if (width === this.canvas.width && height === this.canvas.height) return;
+    Object.assign(this.canvas, { width, height });
+    this.drawNow(); // in the same frame: a resized canvas is blank until drawn
   }
 
   /**
    * Load a picture and show it; the one before stays until then. A later call overtakes an earlier one.
    * @param {string|Blob|{load, ready}} source same-origin address, file, or what `pictureFor` takes
-   * @param {{caption?: string[], notices?: string[]}} options lines shown with it, and those of `pictureFor`
+   * @param {object} options of `pictureFor`
    * @returns {Promise<boolean>} false when overtaken or disposed meanwhile. Throws what loading throws.
    */
   async show(source, options = {}) {
@@ -146,7 +118,7 @@ export class PanoramaView {
     if (!source.ready) this.overlay.showBusy(true);
     try {
       const picture = await pictureFor(source, options, this.renderer.maxTextureSize, loading.signal);
-      if (!loading.signal.aborted && !this.renderer.lost) this.replacePicture(picture, options);
+      if (!loading.signal.aborted && !this.renderer.lost) this.replacePicture(picture);
       if (!picture.kept) closePicture(picture);
       return !loading.signal.aborted;
     } catch (problem) {
@@ -157,14 +129,13 @@ export class PanoramaView {
     }
   }
 
-  replacePicture(picture, { caption = [], notices = [] }) {
+  replacePicture(picture) {
     const texture = this.renderer.createPicture(picture, this.display.stereo);
     this.renderer.deleteTexture(this.picture);
     followTiles(this, (this.picture = texture));
     this.overlay.options.showEyes(texture.right);
     this.overlay.showMessage("");
-    this.overlay.showCaption(caption);
-    this.overlay.showNotices([...notices, ...warningsAbout(picture, texture.layout)]);
+    this.overlay.showNotices(warningsAbout(picture, texture.layout));
     this.root.classList.add("pd360-has-picture");
     this.requestFrame();
   }
@@ -177,7 +148,6 @@ export class PanoramaView {
     this.loaded = null;
     this.root.classList.remove("pd360-has-picture");
     this.overlay.showNotices([]);
-    this.overlay.showCaption([]);
     this.overlay.showMessage(message, isError);
     this.requestFrame();
   }
@@ -214,30 +184,55 @@ export class PanoramaView {
     this.requestFrame();
   }
 
-  /** A button and its key; returns the button. */
-  addTool(icon, label, key, action) {
-    this.tools.set(key, action);
-    return this.overlay.addTool(icon, label, key, action);
+  /** Keys, by name, do these actions from now on, or no more. */
+  setKeys(actions, on = true) {
+    for (const [key, action] of Object.entries(actions)) {
+      if (on) this.keys.set(key, action);
+      else this.keys.delete(key);
+    }
   }
 
-  /** How long the longer side of captured and saved pictures becomes: one of LENGTHS. */
-  setLength(name) {
-    this.length = name;
-    this.overlay.options.showLength(name);
+  /** Closer by so many steps, or further away. */
+  zoom(steps) {
+    this.camera.zoom(ZOOM_STEP ** steps);
+    this.requestFrame();
+  }
+
+  reset() {
+    this.camera.glideTo(this.modes.home);
+    this.requestFrame();
+  }
+
+  /** Keys come here now; the ring, which is for keys, waits for the first. */
+  focus() {
+    this.root.focus({ preventScroll: true, focusVisible: false });
   }
 
   get surfaceSize() {
     return [this.canvas.clientWidth, this.canvas.clientHeight];
   }
 
+  get middle() {
+    return this.surfaceSize.map((size) => size / 2);
+  }
+
+  /** The lens of what is seen now, for a window of this size. */
+  lens(width, height) {
+    return createLens(this.mode, this.camera.pose, width, height);
+  }
+
   /** [longitude, latitude] in radians at a position in CSS pixels from the viewer's corner, or null. */
   lonLatAt(x, y) {
-    return windowToLonLat(createLens(this.mode, this.camera.pose, ...this.surfaceSize), x, y);
+    return windowToLonLat(this.lens(...this.surfaceSize), x, y);
+  }
+
+  get isFullscreen() {
+    return document.fullscreenElement === this.root;
   }
 
   async toggleFullscreen() {
-    if (document.fullscreenElement === this.root) await document.exitFullscreen();
-    else if (this.root.requestFullscreen) await this.root.requestFullscreen();
+    if (this.isFullscreen) await document.exitFullscreen();
+    else await this.root.requestFullscreen?.();
   }
 
   /** Draw soon. Nothing is drawn while the page is hidden or the viewer is scrolled out of sight. */
@@ -261,7 +256,7 @@ export class PanoramaView {
       this.paint(lens, displayIn(mode, this.display), this.context, { opacity, mask });
     }
     this.overlay.showPose(this.pose, this.mode, this.modes.magnification);
-    this.drawn();
+    for (const after of this.drawn) after();
   }
 
   contextLost() {
@@ -273,6 +268,7 @@ export class PanoramaView {
     this.overlay.showNotices([]);
     this.requestFrame();
     this.reload();
+    this.restored();
   }
 
   reload() {
@@ -288,13 +284,11 @@ export class PanoramaView {
     this.listeners.abort();
     this.resizing.disconnect();
     this.watching.disconnect();
-    this.controls.dispose();
-    this.overlay.dispose();
     this.renderer?.deleteTexture(this.picture);
     if (this.renderer) releaseRenderer(this);
     this.renderer = this.picture = this.loaded = null;
     this.canvas.width = this.canvas.height = 0; // frees its pixels at once
-    this.canvas.remove();
+    this.root.replaceChildren();
     delete this.root.panoramaView;
   }
 }

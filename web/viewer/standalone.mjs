@@ -34,8 +34,7 @@ async function start() {
   addHistogram(view, new Comparison(view));
   view.gyroscope = new Gyroscope(view);
   await view.show(file);
-  // Keys work at once; the ring appears with the first key, not before.
-  view.root.focus({ preventScroll: true, focusVisible: false });
+  view.focus();
 }
 
 const language = languageOf(navigator.language);

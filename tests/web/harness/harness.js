@@ -120,8 +120,10 @@ window.harness = {
   },
 
   async statistics() {
-    const { rendererStatistics } = await import("/extensions/PanoDiff/viewer/gl/renderer.mjs");
-    return rendererStatistics();
+    const { shared } = await import("/extensions/PanoDiff/viewer/gl/renderer.mjs");
+    const { viewers, textures } = shared.renderer ?? { viewers: new Set(), textures: new Set() };
+    const textureBytes = [...textures].reduce((sum, { bytes }) => sum + bytes, 0);
+    return { contexts: shared.renderer ? 1 : 0, viewers: viewers.size, textures: textures.size, textureBytes };
   },
 
   /** Take the graphics card away, or give it back, as a driver reset does. */

@@ -1,7 +1,7 @@
 /** A second picture, B, compared with the viewer's own, A, through the same camera: wipe, blink, difference. */
 
 import { ERROR_COLOURS } from "../gl/error_colours.mjs";
-import { element, sliderRow } from "../panel/elements.mjs";
+import { element, sliderRow, textButton } from "../panel/elements.mjs";
 import { closePicture, followTiles, loadPicture, warningsAbout } from "../picture/source.mjs";
 import { text } from "../texts/text.mjs";
 
@@ -11,34 +11,32 @@ const WAYS = ["first", "wipe", "blink", "difference"];
 export class Comparison {
   /** Gives `view` its `compare(source)`. */
   constructor(view) {
-    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8, texture: null, kept: [] });
+    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8, texture: null });
     this.makeBar(view.overlay);
     // Its thumb is the line itself; arrow keys move it by a hundredth.
-    this.divider = element("input", "pd360-divider", { type: "range", step: "any", "aria-label": text("divider") });
-    this.divider.addEventListener("input", () => this.set({ edge: this.divider.valueAsNumber }));
+    this.divider = element("input", "pd360-divider", {
+      type: "range", step: "any", "aria-label": text("divider"),
+      input: () => this.set({ edge: this.divider.valueAsNumber }),
+    });
     view.canvas.after(this.divider);
-    view.overlay.parts.push(this.divider);
-    view.tools.set("a", () => this.texture && view.overlay.announce(this.flip()));
+    view.setKeys({ a: () => this.texture && view.overlay.announce(this.flip()) });
     view.paint = (...how) => this.paint(...how);
     view.compare = (source) => this.load(source);
+    view.restored = () => {
+      this.texture = null; // it went with the context
+      this.load(this.source).catch((problem) => view.overlay.say(problem.message));
+    };
     this.set({});
   }
 
-  makeBar({ foot }) {
-    this.choices = WAYS.map((way) => {
-      const made = element("button", "pd360-choice", { type: "button" }, text(way));
-      made.addEventListener("click", () => this.set({ way }));
-      return made;
-    });
-    this.choices[2].setAttribute("aria-keyshortcuts", "a");
-    const settings = { label: text("scale"), range: [0, 5], step: 1 };
-    this.slider = sliderRow(settings, (power) => this.set({ scale: 2 ** power }));
+  makeBar(overlay) {
+    this.choices = WAYS.map((way) => textButton(way, () => this.set({ way }), { key: way === "blink" && "a" }));
+    const settings = { range: [1, 32], step: 1, doubling: true, shown: (scale) => `× ${scale}` };
+    this.slider = sliderRow("scale", settings, (scale) => this.set({ scale }));
     this.most = element("b", "");
     const legend = element("span", "pd360-legend", {}, "0", this.most);
-    legend.style.backgroundImage = `linear-gradient(90deg, ${ERROR_COLOURS.map((color) => `rgb(${color})`)})`;
-    const attributes = { role: "group", "aria-label": text("compare") };
-    const parts = [...this.choices, this.slider.row, legend];
-    foot.lastChild.before(element("div", "pd360-brush-bar pd360-compare", attributes, ...parts));
+    legend.style.background = `linear-gradient(90deg, rgb(${ERROR_COLOURS.join("), rgb(")}))`;
+    overlay.addBar("pd360-brush-bar pd360-compare", "compare", ...this.choices, this.slider.row, legend);
   }
 
   /**
@@ -65,11 +63,12 @@ export class Comparison {
   take(picture) {
     const { renderer, overlay } = this.view;
     renderer?.deleteTexture(this.texture);
-    // Without its context a texture cannot be made: something that counts as lost.
-    this.texture = picture && (renderer.lost ? {} : renderer.createTexture(picture.bitmap, picture));
-    if (this.texture) followTiles(this.view, this.texture);
-    const warnings = picture ? warningsAbout(picture, "one") : [];
-    overlay.notices.append(...warnings.map((line) => element("p", "pd360-notice", {}, `B: ${line}`)));
+    // Without its context a texture cannot be made; it is loaded again when the context is back.
+    this.texture = picture && !renderer.lost ? renderer.createTexture(picture) : null;
+    if (this.texture) {
+      followTiles(this.view, this.texture);
+      overlay.addNotices(warningsAbout(picture, "one").map((line) => `B: ${line}`));
+    }
     this.set({});
   }
 
@@ -81,11 +80,10 @@ export class Comparison {
     view.root.dataset.compare = on;
     clearInterval(this.timer);
     if (on === "blink") this.timer = setInterval(() => view.camera.prefersStill() || this.flip(), BLINK_MS);
-    if (on !== "difference") this.forget();
     WAYS.forEach((name, index) => choices[index].setAttribute("aria-pressed", name === way));
     choices[2].textContent = on === "blink" ? `${text("blink")}: ${flipped ? "B" : "A"}` : text("blink");
     divider.setAttribute("aria-valuetext", text("dividerIs", { percent: Math.round(edge) }));
-    this.slider.show(Math.log2(scale), `× ${scale}`);
+    this.slider.show(scale);
     this.most.textContent = `${Number((255 / scale).toPrecision(3))} / 255`;
     view.requestFrame();
   }
@@ -98,19 +96,13 @@ export class Comparison {
 
   /** The textures that are looked at: none, A, or A and B. */
   get pictures() {
-    const { picture, renderer } = this.view;
-    return [picture, picture && renderer.textures.has(this.texture) && this.texture].filter(Boolean);
+    const { picture } = this.view;
+    return [picture, picture && this.texture].filter(Boolean);
   }
 
   paint(lens, display, target, options) {
     const { view, way } = this;
     const { renderer } = view;
-    if (renderer.lost) return;
-    if (this.texture && !renderer.textures.has(this.texture)) {
-      // It went with a lost context.
-      this.texture = null;
-      this.load(this.source).catch((problem) => view.overlay.say(problem.message));
-    }
     const draw = (which, more) => renderer.draw(which, lens, display, target, { ...options, ...more });
     const [one, other] = this.pictures;
     const { width, height } = target.canvas;
@@ -121,20 +113,13 @@ export class Comparison {
       draw(one, { span: [0, column] });
       draw(other, { span: [column, width] });
     } else {
-      this.kept = [one, other].map((which, index) => {
+      const drawings = [one, other].map((which) => {
         renderer.draw(which, lens, { ...display, seamLine: false }, target, { opacity: 0 });
-        return renderer.keepDrawing(width, height, this.kept[index]);
+        return renderer.keepDrawing(width, height);
       });
-      draw(null, { difference: { drawings: this.kept, scale: this.scale } });
-      // A saved picture may be large.
-      if (target !== view.context) this.forget();
+      draw(null, { difference: { drawings, scale: this.scale } });
+      for (const drawing of drawings) renderer.deleteTexture(drawing);
     }
-  }
-
-  /** Free what only the difference needs. */
-  forget() {
-    for (const drawing of this.kept) this.view.renderer?.deleteTexture(drawing);
-    this.kept = [];
   }
 
   dispose() {

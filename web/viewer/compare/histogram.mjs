@@ -1,6 +1,5 @@
 /** How the values of what is seen are spread: luminance, red, green and blue, of each picture that is compared. */
 
-import { createLens } from "../geometry/lens.mjs";
 import { element } from "../panel/elements.mjs";
 import { displayIn } from "../picture/display.mjs";
 import { text } from "../texts/text.mjs";
@@ -57,7 +56,7 @@ function countSeen(view, picture) {
   const { width, height } = view.canvas;
   const context = element("canvas", "", { width, height }).getContext("2d", { willReadFrequently: true });
   const display = { ...displayIn(view.mode, view.display), seamLine: false };
-  view.renderer.draw(picture, createLens(view.mode, view.pose, width, height), display, context);
+  view.renderer.draw(picture, view.lens(width, height), display, context);
   const step = Math.ceil(Math.sqrt((width * height) / SAMPLES));
   return countValues(context.getImageData(0, 0, width, height).data, width, step);
 }
@@ -78,16 +77,11 @@ export function addHistogram(view, comparison) {
     panel.replaceChildren(...parts);
     panel.setAttribute("aria-label", `${text("histogram")}. ${panel.textContent}`);
   };
-  const button = view.addTool("tool-histogram", text("histogram"), "h", () => {
+  const button = view.overlay.addTool("tool-histogram", "histogram", "h", () => {
     panel.hidden = !panel.hidden;
     button.setAttribute("aria-pressed", !panel.hidden);
     update();
     view.overlay.announce(panel.hidden ? "" : panel.textContent);
-  });
-  button.setAttribute("aria-pressed", false);
-  const { drawn } = view;
-  view.drawn = () => {
-    drawn();
-    waiting ||= setTimeout(update, WAIT_MS);
-  };
+  }, { "aria-pressed": false });
+  view.drawn.push(() => (waiting ||= setTimeout(update, WAIT_MS)));
 }

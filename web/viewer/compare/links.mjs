@@ -36,16 +36,11 @@ export function lead(view) {
 
 /** A button and a key that link a viewer with others. */
 export function addLinkTool(view) {
-  const button = view.addTool("link", text("link"), "k", () => {
+  const button = view.overlay.addTool("link", "link", "k", () => {
     const ended = unlink(view);
     if (!ended) link(view);
     button.setAttribute("aria-pressed", !ended);
     view.overlay.say(ended ? text("unlinked") : text("linked", { count: linked.size }));
-  });
-  button.setAttribute("aria-pressed", false);
-  const { drawn } = view;
-  view.drawn = () => {
-    drawn();
-    lead(view);
-  };
+  }, { "aria-pressed": false });
+  view.drawn.push(() => lead(view));
 }

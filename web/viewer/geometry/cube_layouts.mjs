@@ -3,6 +3,8 @@
  * right and y up.
  */
 
+import { clamp, dot } from "./projection.mjs";
+
 /** Normal, right and up of the faces F, R, B, L, U, D. */
 export const FACE_FRAMES = Object.freeze([
   [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
@@ -19,30 +21,30 @@ export const CELLS = Object.freeze({
   cubemap_3x2: [[0, 0], [1, 0], [2, 0], [0, -1], [1, -1], [2, -1]],
 });
 
-function extent(cells, axis) {
-  const at = cells.map((cell) => cell[axis]);
+/** [first, last] of a layout's columns (axis 0) or rows (axis 1). */
+function extent(layout, axis) {
+  const at = CELLS[layout].map((cell) => cell[axis]);
   return [Math.min(...at), Math.max(...at)];
 }
 
 /** The field of view at which a window holds the whole layout; 90° is one face. */
 export function layoutFovDeg(layout, width, height) {
-  const [[left, right], [low, high]] = [extent(CELLS[layout], 0), extent(CELLS[layout], 1)];
+  const [[left, right], [low, high]] = [extent(layout, 0), extent(layout, 1)];
   return 90 * Math.max(right - left + 1, ((high - low + 1) * width) / height);
 }
 
 /** The point in the middle of the window: the layout's middle when all of it is seen, face F when close. */
 export function layoutCentre(layout, fovDeg, width, height) {
   const share = (fovDeg - 90) / (layoutFovDeg(layout, width, height) - 90);
-  const inRange = Math.min(Math.max(share, 0), 1);
   return [0, 1].map((axis) => {
-    const [first, last] = extent(CELLS[layout], axis);
-    return inRange * (first + last);
+    const [first, last] = extent(layout, axis);
+    return clamp(share, 0, 1) * (first + last);
   });
 }
 
 /** Column and row of the cell at (or nearest to) a point, and the distance inside the layout's border. */
 function cellAt(layout, x, y) {
-  const nearest = (value, low, high) => Math.min(Math.max(Math.floor((value + 1) / 2), low), high);
+  const nearest = (value, low, high) => clamp(Math.floor((value + 1) / 2), low, high);
   if (layout === "cubemap_3x2") {
     return { column: nearest(x, 0, 2), row: y < -1 ? -1 : 0, border: Math.min(x + 1, 5 - x, 1 - y, y + 3) };
   }
@@ -63,17 +65,10 @@ export function layoutRay(layout, x, y) {
 
 /** The point of the layout that shows a ray of the camera. */
 export function layoutPoint(layout, ray) {
-  const dot = (axis) => axis[0] * ray[0] + axis[1] * ray[1] + axis[2] * ray[2];
+  const depths = FACE_FRAMES.map(([normal]) => dot(normal, ray));
+  const depth = Math.max(...depths);
   // On an edge the first of F B, R L, U D has it, as in the core.
-  const [face] = [0, 2, 1, 3, 4, 5].reduce(
-    (best, index) => {
-      const depth = dot(FACE_FRAMES[index][0]);
-      return depth > best[1] ? [index, depth] : best;
-    },
-    [0, -Infinity],
-  );
-  const [normal, right, up] = FACE_FRAMES[face];
-  const [column, row] = CELLS[layout][face];
-  const depth = dot(normal);
-  return [2 * column + dot(right) / depth, 2 * row + dot(up) / depth];
+  const face = [0, 2, 1, 3, 4, 5].find((index) => depths[index] === depth);
+  const [, ...axes] = FACE_FRAMES[face];
+  return CELLS[layout][face].map((cell, axis) => 2 * cell + dot(axes[axis], ray) / depth);
 }

@@ -10,8 +10,8 @@
 import { layoutCentre, layoutPoint, layoutRay } from "./cube_layouts.mjs";
 import { MODES } from "./modes.mjs";
 import {
-  cameraRotation, clamp, degrees, directionToLonLat, lonLatToDirection, normalise, radians, rotate, rotateBack,
-  wrapDegrees,
+  cameraRotation, clamp, degrees, directionToLonLat, lonLatToDirection, mix, normalise, radians, rotate,
+  rotateBack, wrapDegrees,
 } from "./projection.mjs";
 
 /** Rectilinear, Pannini and stereographic: the ray of (x, y) is (x, y, 1 − (a x² + b y²) / 4). */
@@ -38,18 +38,18 @@ function reachOf(projection, fovDeg) {
 export function createLens(mode, pose, width, height) {
   const { projection, yawDeg = pose.yawDeg, pitchDeg = pose.pitchDeg } = MODES[mode];
   const flat = projection === "equirectangular";
-  const roll = radians(pose.rollDeg);
+  const angles = [yawDeg, pitchDeg, pose.rollDeg];
+  const [, pitch, roll] = angles.map(radians);
   return {
-    projection, width, height,
+    projection, width, height, angles,
     kind: KINDS[projection] ?? 0,
     bend: BENDS[projection] ?? [0, 0],
     reach: reachOf(projection, pose.fovDeg),
-    angles: { yawDeg, pitchDeg, rollDeg: pose.rollDeg },
-    rotation: cameraRotation(yawDeg, pitchDeg, pose.rollDeg),
     // A flat picture is turned and moved in its plane; only there does the plane know the pose.
+    rotation: flat ? cameraRotation(0, 0, 0) : cameraRotation(...angles),
     turn: flat ? [Math.cos(roll), Math.sin(roll)] : [1, 0],
     centre: flat
-      ? [radians(wrapDegrees(yawDeg)), radians(pitchDeg)]
+      ? [radians(wrapDegrees(yawDeg)), pitch]
       : KINDS[projection] >= KINDS.cubemap_cross ? layoutCentre(projection, pose.fovDeg, width, height) : [0, 0],
   };
 }
@@ -61,26 +61,28 @@ export function canBlend(from, to) {
 
 /** The lens a share (0 … 1) of the way between two that `canBlend`; the window is the second one's. */
 export function blendLenses(from, to, share) {
-  const mix = (one, other) => one + (other - one) * share;
-  const turned = (name) =>
-    from.angles[name] + wrapDegrees(to.angles[name] - from.angles[name]) * share;
-  const angles = { yawDeg: turned("yawDeg"), pitchDeg: turned("pitchDeg"), rollDeg: turned("rollDeg") };
+  const angles = from.angles.map((angle, axis) => angle + wrapDegrees(to.angles[axis] - angle) * share);
   return {
     ...to,
     angles,
-    bend: to.bend.map((value, axis) => mix(from.bend[axis], value)),
-    reach: Math.exp(mix(Math.log(from.reach), Math.log(to.reach))),
-    rotation: cameraRotation(angles.yawDeg, angles.pitchDeg, angles.rollDeg),
+    bend: mix(from.bend, to.bend, share),
+    reach: from.reach ** (1 - share) * to.reach ** share,
+    rotation: cameraRotation(...angles),
   };
 }
 
 /** Degrees that one pixel spans in the middle of the plane. */
 export function degreesPerPixel(lens) {
-  return degrees((2 * lens.reach) / lens.width);
+  return degrees(pixelSize(lens));
+}
+
+/** How much of the plane a pixel spans. */
+export function pixelSize(lens) {
+  return (2 * lens.reach) / lens.width;
 }
 
 function planePoint(lens, x, y) {
-  const scale = (2 * lens.reach) / lens.width;
+  const scale = pixelSize(lens);
   const [right, up] = [(x - lens.width / 2) * scale, (lens.height / 2 - y) * scale];
   const [cos, sin] = lens.turn;
   return [cos * right + sin * up + lens.centre[0], cos * up - sin * right + lens.centre[1]];
@@ -89,6 +91,10 @@ function planePoint(lens, x, y) {
 /** Camera ray at a plane point and the distance, in plane units, inside the border of what the plane holds. */
 function planeRay(lens, x, y) {
   if (lens.kind >= KINDS.cubemap_cross) return layoutRay(lens.projection, x, y);
+  if (lens.kind === KINDS.equirectangular) {
+    const border = Math.min(Math.PI - Math.abs(x - lens.centre[0]), Math.PI / 2 - Math.abs(y));
+    return { ray: lonLatToDirection(x, y), border };
+  }
   if (lens.kind === KINDS.fisheye) {
     const angle = Math.hypot(x, y);
     const across = angle > 0 ? Math.sin(angle) / angle : 1;
@@ -103,16 +109,10 @@ function planeRay(lens, x, y) {
  * a fisheye, a flat picture or a cubemap is one pixel wide.
  */
 export function lookThrough(lens, x, y) {
-  const [right, up] = planePoint(lens, x, y);
-  const perPixel = (2 * lens.reach) / lens.width;
-  if (lens.kind === KINDS.equirectangular) {
-    const border = Math.min(Math.PI - Math.abs(right - lens.centre[0]), Math.PI / 2 - Math.abs(up));
-    return { direction: lonLatToDirection(right, up), covered: clamp(border / perPixel + 0.5, 0, 1) };
-  }
-  const { ray, border } = planeRay(lens, right, up);
+  const { ray, border } = planeRay(lens, ...planePoint(lens, x, y));
   return {
     direction: normalise(rotate(lens.rotation, ray)),
-    covered: clamp(border / perPixel + 0.5, 0, 1),
+    covered: clamp(border / pixelSize(lens) + 0.5, 0, 1),
   };
 }
 
@@ -128,8 +128,14 @@ export function windowToLonLat(lens, x, y) {
   return direction && directionToLonLat(direction);
 }
 
+/** The plane point that shows a ray of the camera, or null. */
 function rayPoint(lens, ray) {
   if (lens.kind >= KINDS.cubemap_cross) return layoutPoint(lens.projection, ray);
+  if (lens.kind === KINDS.equirectangular) {
+    const [lon, lat] = directionToLonLat(ray);
+    const [middle] = lens.centre;
+    return [middle + radians(wrapDegrees(degrees(lon - middle))), lat];
+  }
   const [right, up, forward] = ray;
   if (lens.kind === KINDS.fisheye) {
     const across = Math.hypot(right, up);
@@ -147,18 +153,9 @@ function rayPoint(lens, ray) {
  * lens's plane does not hold it.
  */
 export function directionToWindow(lens, direction) {
-  let point;
-  if (lens.kind === KINDS.equirectangular) {
-    const [lon, lat] = directionToLonLat(direction);
-    const across = radians(wrapDegrees(degrees(lon - lens.centre[0])));
-    const [cos, sin] = lens.turn;
-    const up = lat - lens.centre[1];
-    point = [cos * across - sin * up, cos * up + sin * across];
-  } else {
-    point = rayPoint(lens, rotateBack(lens.rotation, direction));
-    if (!point) return null;
-    point = [point[0] - lens.centre[0], point[1] - lens.centre[1]];
-  }
-  const scale = lens.width / (2 * lens.reach);
-  return [lens.width / 2 + point[0] * scale, lens.height / 2 - point[1] * scale];
+  const point = rayPoint(lens, rotateBack(lens.rotation, direction));
+  if (!point) return null;
+  const [across, up] = point.map((value, axis) => (value - lens.centre[axis]) / pixelSize(lens));
+  const [cos, sin] = lens.turn;
+  return [lens.width / 2 + cos * across - sin * up, lens.height / 2 - cos * up - sin * across];
 }

@@ -20,9 +20,19 @@ export function clamp(value, low, high) {
   return Math.min(Math.max(value, low), high);
 }
 
+/** Of two points. */
+export function distance(one, other) {
+  return Math.hypot(...one.map((value, axis) => value - other[axis]));
+}
+
+/** The point a share (0 … 1) of the way between two. */
+export function mix(one, other, share) {
+  return one.map((value, axis) => value + (other[axis] - value) * share);
+}
+
 /** The same direction as a yaw in −180 (excluded) … 180 (included). */
 export function wrapDegrees(angle) {
-  return 180 - ((((180 - angle) % 360) + 360) % 360);
+  return angle - 360 * Math.ceil((angle - 180) / 360);
 }
 
 /**
@@ -30,9 +40,8 @@ export function wrapDegrees(angle) {
  * Its columns are the camera's right, up and forward directions in the world.
  */
 export function cameraRotation(yawDeg, pitchDeg, rollDeg) {
-  const [cy, sy] = [Math.cos(radians(yawDeg)), Math.sin(radians(yawDeg))];
-  const [cp, sp] = [Math.cos(radians(pitchDeg)), Math.sin(radians(pitchDeg))];
-  const [cr, sr] = [Math.cos(radians(rollDeg)), Math.sin(radians(rollDeg))];
+  const angles = [yawDeg, pitchDeg, rollDeg].map(radians);
+  const [[cy, cp, cr], [sy, sp, sr]] = [angles.map(Math.cos), angles.map(Math.sin)];
   return [
     [cy * cr + sy * sp * sr, cy * sr - sy * sp * cr, sy * cp],
     [-cp * sr, cp * cr, sp],
@@ -40,18 +49,26 @@ export function cameraRotation(yawDeg, pitchDeg, rollDeg) {
   ];
 }
 
+export function dot(a, b) {
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+
+export function cross(a, b) {
+  return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+}
+
 export function rotate(rows, vector) {
-  return rows.map((row) => row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2]);
+  return rows.map((row) => dot(row, vector));
 }
 
 /** The inverse of `rotate`. */
 export function rotateBack(rows, vector) {
-  return [0, 1, 2].map((axis) => rows.reduce((sum, row, index) => sum + row[axis] * vector[index], 0));
+  return [0, 1, 2].map((axis) => dot(rows.map((row) => row[axis]), vector));
 }
 
 export function normalise(vector) {
-  const length = Math.hypot(vector[0], vector[1], vector[2]);
-  return [vector[0] / length, vector[1] / length, vector[2] / length];
+  const length = Math.hypot(...vector);
+  return vector.map((value) => value / length);
 }
 
 /** Horizontal field of view of a window whose vertical one is `verticalDeg`. */
@@ -85,8 +102,7 @@ export function pixelToLonLat(column, row, width, height) {
  */
 export function coverage(width, height, crop = null) {
   if (crop) {
-    const scale = [width / crop.width, height / crop.height];
-    const scaled = (...sizes) => sizes.map((size, axis) => size * scale[axis]);
+    const scaled = (across, down) => [(across * width) / crop.width, (down * height) / crop.height];
     return {
       full: false,
       wraps: crop.width === crop.fullWidth,
@@ -107,7 +123,7 @@ const COMPASS = ["F", "FR", "R", "BR", "B", "BL", "L", "FL"];
 
 /** Which way a yaw looks, seen from the picture's centre: F(orward), R(ight), B(ack), L(eft) and between. */
 export function compassPoint(yawDeg) {
-  return COMPASS[((Math.round(yawDeg / 45) % 8) + 8) % 8];
+  return COMPASS.at(Math.round(wrapDegrees(yawDeg) / 45));
 }
 
 /** An angle as people read it: one decimal, a true minus sign and never "−0.0". */

@@ -1,7 +1,7 @@
 /** Which tiles of a large picture a lens sees, at the size at which it sees them. Pure functions. */
 
-import { KINDS, lookThrough } from "./lens.mjs";
-import { directionToLonLat } from "./projection.mjs";
+import { KINDS, lookThrough, pixelSize } from "./lens.mjs";
+import { directionToLonLat, distance } from "./projection.mjs";
 
 // Pixels, without the border of one pixel that each tile has.
 export const TILE = 1024;
@@ -49,11 +49,8 @@ function areaAt(lens, x, y) {
   const { direction, covered } = lookThrough(lens, x, y);
   if (covered === 0) return null;
   const flat = lens.kind === KINDS.equirectangular;
-  const apart = (right, down) => {
-    const next = lookThrough(lens, x + right, y + down).direction;
-    return Math.hypot(...next.map((value, axis) => value - direction[axis])) / STEP;
-  };
-  const size = flat ? (2 * lens.reach) / lens.width : Math.max(apart(STEP, 0), apart(0, STEP));
+  const apart = (right, down) => distance(lookThrough(lens, x + right, y + down).direction, direction) / STEP;
+  const size = flat ? pixelSize(lens) : Math.max(apart(STEP, 0), apart(0, STEP));
   const [lon, lat] = directionToLonLat(direction);
   const margin = MARGIN * size;
   const narrow = Math.cos(Math.min(Math.abs(lat) + margin, Math.PI / 2));

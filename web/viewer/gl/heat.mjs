@@ -10,6 +10,8 @@
  * grey picture. Columns are those of the mipmap whose texels are no narrower than the window's pixels.
  */
 
+import { pixelSize } from "../geometry/lens.mjs";
+
 const ROWS = 64;
 
 export const HEAT = `
@@ -39,7 +41,8 @@ export function readTexels(gl, { texture }, level, column, row, count) {
   return bytes;
 }
 
-function averageStep(gl, picture, level) {
+/** `average` of a mipmap of a picture. */
+export function averageStep(gl, picture, level) {
   const [width, height] = picture.size.map((size) => Math.max(size >> level, 1));
   let sum = 0;
   for (let index = 0; index < ROWS; index += 1) {
@@ -51,12 +54,7 @@ function averageStep(gl, picture, level) {
   return Math.max((sum * Math.PI) / (6 * ROWS * (width - 1)), 0.5) / 255;
 }
 
-/** The heat map's uniforms, for a picture seen through `lens`. */
-export function setHeat(gl, at, picture, lens) {
-  // In every mode a window pixel is widest in the middle.
-  const texels = (2 * lens.reach * picture.sphere[1]) / (lens.width * Math.PI);
-  const level = Math.max(Math.ceil(Math.log2(texels)), 0);
-  const averages = (picture.averages ??= []);
-  gl.uniform1f(at.u_level, level);
-  gl.uniform1f(at.u_average, (averages[level] ??= averageStep(gl, picture, level)));
+/** The mipmap that is shown of a picture through `lens`; in every mode a window pixel is widest in the middle. */
+export function heatLevel(picture, lens) {
+  return Math.max(Math.ceil(Math.log2((pixelSize(lens) * picture.sphere[1]) / Math.PI)), 0);
 }

@@ -1,30 +1,84 @@
-/** A variant of the shader, compiled. */
+/** A variant of the shader, compiled, and what its uniforms are in a drawing (see Renderer.shade). */
 
 import { text } from "../texts/text.mjs";
-import { UNIFORMS } from "./uniforms.mjs";
+import { averageStep, heatLevel } from "./heat.mjs";
 import { VERTEX_SHADER, fragmentShader } from "./shader.mjs";
 
-function compileShader(gl, type, source) {
-  const shader = gl.createShader(type);
-  gl.shaderSource(shader, source);
-  gl.compileShader(shader);
-  return shader;
-}
+/** Only those are asked for that a variant reads. */
+const UNIFORMS = Object.freeze({
+  u_window: ({ width, height }) => [width, height],
+  u_reach: ({ lens }) => lens.reach,
+  u_centre: ({ lens }) => lens.centre,
+  u_turn: ({ lens }) => lens.turn,
+  u_bend: ({ lens }) => lens.bend,
+  u_rotation: ({ lens }) => lens.rotation.flat(),
+  u_picture: ({ picture, difference }) => (difference ? difference.drawings[0] : picture),
+  u_wraps: ({ picture }) => picture.wraps,
+  u_sphere: ({ picture }) => picture.sphere,
+  u_offset: ({ picture }) => picture.offset,
+  u_anisotropy: ({ picture }) => picture.anisotropy,
+  u_exposure: ({ display }) => 2 ** display.exposureEv,
+  u_gamma: ({ display }) => display.gamma,
+  u_level: ({ picture, lens }) => heatLevel(picture, lens),
+  u_average: ({ gl, picture, lens }) => {
+    const level = heatLevel(picture, lens);
+    return (picture.averages[level] ??= averageStep(gl, picture, level)); // measured once
+  },
+  u_mask: ({ mask }) => mask,
+  u_other: ({ difference }) => difference.drawings[1],
+  u_scale: ({ difference }) => difference.scale,
+  u_tiles: ({ picture }) => picture.tiles.pool.handle,
+  u_table: ({ picture }) => picture.tiles.handle,
+  "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, tiles.firstRows[index]]),
+  u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length],
+});
 
-/** {program, locations} of a variant (see shader.mjs). Throws an Error with the driver's words where it does not build. */
+/**
+ * {program, use} of a variant (see shader.mjs); `use(drawing)` makes it ready for a drawing. Throws an Error with the
+ * driver's words where the variant does not build.
+ */
 export function buildProgram(gl, variant) {
   const program = gl.createProgram();
-  const shaders = [
-    compileShader(gl, gl.VERTEX_SHADER, VERTEX_SHADER),
-    compileShader(gl, gl.FRAGMENT_SHADER, fragmentShader(variant)),
-  ];
-  for (const shader of shaders) gl.attachShader(program, shader);
+  const sources = { VERTEX_SHADER, FRAGMENT_SHADER: fragmentShader(variant) };
+  const shaders = Object.entries(sources).map(([type, source]) => {
+    const shader = gl.createShader(gl[type]);
+    gl.shaderSource(shader, source);
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+    return shader;
+  });
   gl.linkProgram(program);
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-    const logs = shaders.map((shader) => gl.getShaderInfoLog(shader)).join("\n");
-    throw new Error(text("shaderFails", { log: `${gl.getProgramInfoLog(program)}\n${logs}` }));
+    const logs = [gl.getProgramInfoLog(program), ...shaders.map((shader) => gl.getShaderInfoLog(shader))];
+    throw new Error(text("shaderFails", { log: logs.join("\n") }));
   }
   for (const shader of shaders) gl.deleteShader(shader);
-  const locations = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
-  return { program, locations };
+  const uniforms = activeUniforms(gl, program);
+  const use = (drawing) => {
+    gl.useProgram(program);
+    for (const [name, set] of uniforms) set(UNIFORMS[name](drawing));
+  };
+  return { program, use };
+}
+
+/** [name, function that sets it] of what a program reads. Each texture, a handle of the renderer, has a unit of its own. */
+function activeUniforms(gl, program) {
+  return Array.from({ length: gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS) }, (_, unit) => {
+    const { name, type } = gl.getActiveUniform(program, unit);
+    const at = gl.getUniformLocation(program, name);
+    const texture = (handle) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(handle.target, handle.texture);
+      gl.uniform1i(at, unit);
+    };
+    const setters = {
+      [gl.BOOL]: (value) => gl.uniform1i(at, value),
+      [gl.FLOAT]: (value) => gl.uniform1f(at, value),
+      [gl.FLOAT_VEC2]: (value) => gl.uniform2fv(at, value),
+      [gl.FLOAT_VEC3]: (value) => gl.uniform3fv(at, value),
+      [gl.INT_VEC2]: (value) => gl.uniform2iv(at, value),
+      [gl.FLOAT_MAT3]: (rows) => gl.uniformMatrix3fv(at, true, rows),
+    };
+    return [name, setters[type] ?? texture];
+  });
 }

@@ -8,46 +8,33 @@
 
 import { EYE_PARTS, eyesShown, stereoOf } from "../picture/stereo.mjs";
 import { coverage } from "../geometry/projection.mjs";
-import { setHeat } from "./heat.mjs";
 import { buildProgram } from "./program.mjs";
 import { variantOf } from "./shader.mjs";
 import { text } from "../texts/text.mjs";
 import { TilePool, TileStore } from "./tiles.mjs";
-import { setDifference, setDisplay, setLens, setMask, setPicture, setTiles } from "./uniforms.mjs";
 
 const MAX_ANISOTROPY = 8;
 
 // The faces F, R, B, L, U, D of a 3 × 2 picture, counted from TEXTURE_CUBE_MAP_POSITIVE_X; they lie as GL has them.
 const CUBE_TARGETS = [4, 0, 5, 1, 2, 3];
 
-let shared = null;
+/** The renderer that all viewers share; null where there is none. */
+export const shared = { renderer: null };
 
 /** The shared renderer, made for the first viewer. Throws an Error where the browser has no WebGL2. */
 export function acquireRenderer(viewer) {
-  shared = shared ?? new Renderer();
-  shared.viewers.add(viewer);
-  return shared;
+  shared.renderer ??= new Renderer();
+  shared.renderer.viewers.add(viewer);
+  return shared.renderer;
 }
 
 /** A viewer is gone; with the last one the context goes too. */
 export function releaseRenderer(viewer) {
-  if (!shared) return;
-  shared.viewers.delete(viewer);
-  if (shared.viewers.size === 0) {
-    shared.dispose();
-    shared = null;
-  }
-}
-
-/** What is held on the graphics side right now: for tests and bug reports. */
-export function rendererStatistics() {
-  const textures = shared ? [...shared.textures] : [];
-  return {
-    contexts: shared ? 1 : 0,
-    viewers: shared ? shared.viewers.size : 0,
-    textures: textures.length,
-    textureBytes: textures.reduce((sum, texture) => sum + texture.bytes, 0),
-  };
+  const { renderer } = shared;
+  renderer.viewers.delete(viewer);
+  if (renderer.viewers.size > 0) return;
+  renderer.dispose();
+  shared.renderer = null;
 }
 
 /** [left, top, width, height] in pixels of a part of `source`, given in shares. */
@@ -70,28 +57,25 @@ class Renderer {
     this.canvas = document.createElement("canvas");
     this.canvas.width = this.canvas.height = 1;
     this.gl = this.canvas.getContext("webgl2", {
-      alpha: false, antialias: false, depth: false, stencil: false, powerPreference: "high-performance",
+      alpha: false, antialias: false, depth: false, powerPreference: "high-performance",
     });
     if (!this.gl) throw new Error(text("noWebgl"));
-    this.onLost = (event) => {
+    this.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault(); // asks the browser to restore it
       for (const handle of this.textures) handle.tiles?.close();
       this.textures.clear();
       for (const viewer of this.viewers) viewer.contextLost();
-    };
-    this.onRestored = () => {
+    });
+    this.canvas.addEventListener("webglcontextrestored", () => {
       this.prepare();
       for (const viewer of this.viewers) viewer.contextRestored();
-    };
-    this.canvas.addEventListener("webglcontextlost", this.onLost);
-    this.canvas.addEventListener("webglcontextrestored", this.onRestored);
+    });
     this.prepare();
   }
 
   prepare() {
     const { gl } = this;
-    this.programs = new Map(); // by variant of the shader
-    this.vertices = gl.createVertexArray();
+    this.programs = {}; // by variant of the shader
     gl.enable(gl.SCISSOR_TEST);
     this.maxTextureSize = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     this.anisotropic = gl.getExtension("EXT_texture_filter_anisotropic");
@@ -110,32 +94,30 @@ class Renderer {
     const layout = stereoOf(picture, stereo);
     const [left, right] = picture.cube
       ? [this.createCube(picture.bitmap)]
-      : EYE_PARTS[layout].map((part) => this.createTexture(picture.bitmap, picture, part));
+      : EYE_PARTS[layout].map((part) => this.createTexture(picture, part));
     return Object.assign(left, { right, layout });
   }
 
   /**
-   * Upload a picture. `source` is an ImageBitmap, a canvas or a video; `trueSize` its size before any downscaling,
-   * which decides how it lies on the sphere; `part` what of it is meant, in shares. With `trueSize.tiles` (see
-   * picture/pyramid.mjs) `source` is a preview. Returns a handle for `draw` and `deleteTexture`.
+   * Upload a picture, or of it a `part`, in shares. Its `bitmap` is an ImageBitmap, a canvas or a video; `width` and
+   * `height` are its size before any downscaling, which decides how it lies on the sphere. With `tiles` (see
+   * picture/pyramid.mjs) the bitmap is a preview. Returns a handle for `draw` and `deleteTexture`.
    */
-  createTexture(source, trueSize, part = EYE_PARTS.one[0]) {
+  createTexture(picture, part = EYE_PARTS.one[0]) {
     const { gl, anisotropy } = this;
-    const [left, top, width, height] = partOf(source, part);
-    const trueWidth = trueSize.width * part[2];
-    const { full, wraps, sphere, offset } = coverage(trueWidth, trueSize.height * part[3], trueSize.crop);
+    const [left, top, width, height] = partOf(picture.bitmap, part);
+    const trueWidth = picture.width * part[2];
+    const { full, wraps, sphere, offset } = coverage(trueWidth, picture.height * part[3], picture.crop);
     const scaled = (sizes) => sizes.map((size) => (size * width) / trueWidth);
-    const handle = this.keep(gl.TEXTURE_2D, source, [[gl.TEXTURE_2D, left, top, width, height]], {
+    const handle = this.keep(gl.TEXTURE_2D, picture.bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
       full, wraps, anisotropy,
+      averages: [], // of seam heat maps
       size: [width, height],
       around: sphere[0],
       sphere: full ? [width, height] : scaled(sphere),
       offset: scaled(offset),
     });
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
-    if (anisotropy > 1) gl.texParameterf(gl.TEXTURE_2D, this.anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, anisotropy);
-    if (trueSize.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, trueSize, sphere, offset);
+    if (picture.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, picture, sphere, offset);
     return handle;
   }
 
@@ -159,11 +141,22 @@ class Renderer {
     const { gl } = this;
     const [, , , width, height] = pieces[0];
     const bytes = Math.round((width * height * pieces.length * 4 * 4) / 3); // RGBA and its mipmaps
-    const handle = { ...more, texture: gl.createTexture(), target, pieces, bytes };
-    this.fill(handle, source);
+    const handle = this.newTexture(target, { ...more, pieces, bytes });
     gl.texParameteri(target, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
-    gl.texParameteri(target, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
+    this.fill(handle, source);
+    return handle;
+  }
+
+  /** A handle of a texture that is read between its texels, around its edge where it `wraps`. It is bound now. */
+  newTexture(target, { wraps, anisotropy, ...more }) {
+    const { gl } = this;
+    const handle = { ...more, wraps, anisotropy, target, texture: gl.createTexture() };
     this.textures.add(handle);
+    gl.bindTexture(target, handle.texture);
+    gl.texParameteri(target, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
+    gl.texParameteri(target, gl.TEXTURE_WRAP_S, wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
+    gl.texParameteri(target, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
+    if (anisotropy > 1) gl.texParameterf(target, this.anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, anisotropy);
     return handle;
   }
 
@@ -188,13 +181,8 @@ class Renderer {
   /** An empty mask over the whole sphere: a handle for `updateMask`, `draw` and `deleteTexture`. */
   createMask(width, height) {
     const { gl } = this;
-    const handle = { texture: gl.createTexture(), width, bytes: width * height };
-    gl.bindTexture(gl.TEXTURE_2D, handle.texture);
+    const handle = this.newTexture(gl.TEXTURE_2D, { width, bytes: width * height, wraps: true });
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.R8, width, height);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.REPEAT);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
-    this.textures.add(handle);
     return handle;
   }
 
@@ -206,16 +194,12 @@ class Renderer {
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, top, width, bottom - top, gl.RED, gl.UNSIGNED_BYTE, rows);
   }
 
-  /** Keep the last drawing, of a window of this size, in `handle` or a new one; for `draw` and `deleteTexture`. */
-  keepDrawing(width, height, handle) {
+  /** Keep the last drawing, of a window of this size: a handle for `draw` and `deleteTexture`. */
+  keepDrawing(width, height) {
     const { gl } = this;
-    const kept = this.textures.has(handle) ? handle : { texture: gl.createTexture() };
-    kept.bytes = 4 * width * height;
-    gl.bindTexture(gl.TEXTURE_2D, kept.texture);
+    const handle = this.newTexture(gl.TEXTURE_2D, { bytes: 4 * width * height });
     gl.copyTexImage2D(gl.TEXTURE_2D, 0, gl.RGB, 0, 0, width, height, 0);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
-    this.textures.add(kept);
-    return kept;
+    return handle;
   }
 
   deleteTexture(handle) {
@@ -230,49 +214,42 @@ class Renderer {
    * With an `opacity` below 1 it lies over what is there; a `mask` tints what is painted; `span` draws the
    * columns [left, right) only; a `difference` of two drawings, {drawings, scale}, stands in for the picture.
    */
-  draw(picture, lens, display, target, { opacity = 1, mask = null, difference = null, span = null } = {}) {
-    if (this.lost) return false;
+  draw(picture, lens, display, target, { opacity = 1, span = [0, target.canvas.width], ...more } = {}) {
+    if (this.lost) return;
+    const { canvas } = this;
     const { width, height } = target.canvas;
-    const [left, right] = span ?? [0, width];
-    this.growTo(width, height);
+    const [left, right] = span;
+    // As large as the largest viewer needs; resizing for each viewer would be slow.
+    if (canvas.width < width) canvas.width = width;
+    if (canvas.height < height) canvas.height = height;
     picture?.tiles?.see(lens, display.smooth);
-    this.shade(picture, lens, display, { mask, difference }, { x: 0, y: 0, width, height }, [left, right]);
+    this.shade({ picture, lens, display, ...more }, { x: 0, y: 0, width, height }, span);
     // Drawn to be kept.
-    if (opacity === 0) return true;
+    if (opacity === 0) return;
     target.globalAlpha = opacity;
     // GL counts rows from below: the drawn part is at the bottom of the shared canvas.
     const part = [right - left, height];
-    target.drawImage(this.canvas, left, this.canvas.height - height, ...part, left, 0, ...part);
+    target.drawImage(canvas, left, canvas.height - height, ...part, left, 0, ...part);
     target.globalAlpha = 1;
-    return true;
   }
 
-  /** Draw into a part of the framebuffer that is bound, and of that only the columns [left, right). */
-  shade(picture, lens, display, { mask = null, difference = null }, { x, y, width, height }, [left, right] = [0, width]) {
-    const { gl } = this;
+  /**
+   * Make a drawing, {picture, lens, display, mask, difference}, in a part of the framebuffer that is bound, and of that
+   * only the columns [left, right).
+   */
+  shade(drawing, { x, y, width, height }, [left, right] = [0, width]) {
+    const { gl, programs } = this;
     gl.viewport(x, y, width, height);
     gl.scissor(x + left, y, right - left, height);
-    gl.bindVertexArray(this.vertices);
-    for (const [eye, ...channels] of eyesShown(picture, display.eye)) {
-      const { program, locations } = this.programFor(variantOf(eye, lens, display, mask, difference));
-      gl.useProgram(program);
-      setLens(gl, locations, lens, width, height);
-      setPicture(gl, locations, eye);
-      setDisplay(gl, locations, display);
-      if (mask) setMask(gl, locations, mask);
-      if (eye?.tiles?.useful) setTiles(gl, locations, eye.tiles);
-      if (eye && !eye.cube && display.heat) setHeat(gl, locations, eye, lens);
-      if (difference) setDifference(gl, locations, difference);
+    for (const [picture, ...channels] of eyesShown(drawing.picture, drawing.display.eye)) {
+      const part = { ...drawing, gl, picture, width, height };
+      const variant = variantOf(part);
+      programs[variant] ??= buildProgram(gl, variant);
+      programs[variant].use(part);
       gl.colorMask(...channels, true);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
     gl.colorMask(true, true, true, true);
-  }
-
-  programFor(variant) {
-    const key = variant.join();
-    if (!this.programs.has(key)) this.programs.set(key, buildProgram(this.gl, variant));
-    return this.programs.get(key);
   }
 
   /** After a picture larger than any viewer: the next drawings let the shared canvas grow to what they need. */
@@ -280,18 +257,9 @@ class Renderer {
     this.canvas.width = this.canvas.height = 1;
   }
 
-  /** The shared canvas is as large as the largest viewer needs; resizing it for each viewer would be slow. */
-  growTo(width, height) {
-    if (this.canvas.width < width) this.canvas.width = width;
-    if (this.canvas.height < height) this.canvas.height = height;
-  }
-
   dispose() {
-    this.canvas.removeEventListener("webglcontextlost", this.onLost);
-    this.canvas.removeEventListener("webglcontextrestored", this.onRestored);
-    for (const handle of [...this.textures]) this.deleteTexture(handle);
-    this.gl.deleteVertexArray(this.vertices);
-    for (const { program } of this.programs.values()) this.gl.deleteProgram(program);
-    this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees it now, not at some garbage collection
+    for (const handle of this.textures) this.deleteTexture(handle);
+    for (const { program } of Object.values(this.programs)) this.gl.deleteProgram(program);
+    this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees all now, not at some garbage collection
   }
 }

@@ -6,20 +6,18 @@
  * renderers compute both sides of every branch.
  */
 
+import { KINDS, pixelSize } from "../geometry/lens.mjs";
 import { PICTURE } from "./shader_picture.mjs";
 import { RAYS } from "./shader_rays.mjs";
 import { TILES } from "./shader_tiles.mjs";
 
-const CHOICES = {
-  PROJECTION: ["BENT", "FISHEYE", "EQUIRECTANGULAR", "CUBEMAP_CROSS", "CUBEMAP_3X2"],
-  READING: ["NONE", "POINTS", "AREAS", "DIFFERENCE"],
-};
+/** What PROJECTION and READING may be. */
+const CHOICES = { bent: 0, ...KINDS, none: 0, points: 1, areas: 2, difference: 3 };
 
 export const VERTEX_SHADER = `#version 300 es
 void main() {
   // One triangle that covers the window: corners (-1,-1), (3,-1), (-1,3).
-  vec2 corner = vec2(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0);
-  gl_Position = vec4(corner, 0.0, 1.0);
+  gl_Position = vec4(4.0 * vec2(gl_VertexID == 1, gl_VertexID == 2) - 1.0, 0.0, 1.0);
 }`;
 
 const MAIN = `
@@ -27,8 +25,7 @@ const MAIN = `
 uniform sampler2D u_mask;    // of the whole sphere
 
 vec3 tinted(vec3 value, Sight sight) {
-  vec2 uv = vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI);
-  return mix(value, vec3(1.0, 0.24, 0.42), 0.55 * textureLod(u_mask, uv, 0.0).r * sight.covered);
+  return mix(value, vec3(1.0, 0.24, 0.42), 0.55 * textureLod(u_mask, onSphere(sight), 0.0).r * sight.covered);
 }
 #endif
 
@@ -48,32 +45,31 @@ void main() {
  * What a drawing needs of the shader, as a list of definitions; equal lists are the same variant.
  * Points are read where no window pixel is wider than a texel; in every mode the widest is in the middle.
  */
-export function variantOf(picture, lens, display, mask = null, difference = null) {
-  const widest = (2 * lens.reach) / lens.width;
+export function variantOf({ picture, lens, display, mask, difference }) {
   const tiles = picture?.tiles?.useful;
   const texels = (tiles ? picture.tiles : picture)?.sphere[1];
-  const coarse = picture && display.smooth && widest * texels > Math.PI;
-  const flags = [
-    ["ANISOTROPIC", coarse && picture.anisotropy > 1],
-    ["PARTIAL", picture && !picture.full],
-    ["CUBE", picture?.cube],
-    ["TILES", tiles],
-    ["TONE", display.exposureEv !== 0 || display.gamma !== 1],
-    ["CHECKER", display.checker],
-    ["CONTRAST", display.contrast],
-    ["SEAM_LINE", display.seamLine],
-    ["HEAT", picture && !picture.cube && display.heat],
-    ["MASK", mask],
-  ];
+  const coarse = picture && display.smooth && pixelSize(lens) * texels > Math.PI;
+  const flags = {
+    ANISOTROPIC: coarse && picture.anisotropy > 1,
+    PARTIAL: picture && !picture.full,
+    CUBE: picture?.cube,
+    TILES: tiles,
+    TONE: display.exposureEv !== 0 || display.gamma !== 1,
+    CHECKER: display.checker,
+    CONTRAST: display.contrast,
+    SEAM_LINE: display.seamLine,
+    HEAT: picture && !picture.cube && display.heat,
+    MASK: mask,
+  };
   return [
     `PROJECTION ${lens.kind}`,
-    `READING ${difference ? 3 : picture ? (coarse ? 2 : 1) : 0}`,
-    ...flags.filter(([, on]) => on).map(([name]) => `${name} 1`),
+    `READING ${difference ? "DIFFERENCE" : !picture ? "NONE" : coarse ? "AREAS" : "POINTS"}`,
+    ...Object.keys(flags).filter((name) => flags[name]).map((name) => `${name} 1`),
   ];
 }
 
 export function fragmentShader(variant) {
-  const names = Object.values(CHOICES).flatMap((choice) => choice.map((name, index) => `${name} ${index}`));
+  const names = Object.entries(CHOICES).map(([name, value]) => `${name.toUpperCase()} ${value}`);
   const definitions = [...names, ...variant].map((definition) => `#define ${definition}`).join("\n");
   return `#version 300 es
 ${definitions}

@@ -21,41 +21,36 @@ uniform samplerCube u_picture;
 uniform sampler2D u_picture;
 #endif
 
-// Filtered by the hardware, which reads across the edges of a cube. Colours are multiplied by alpha, so that
-// transparent texels do not bleed.
+// Filtered by the hardware, which reads across the edges of a cube.
 vec4 filtered(PLACE place, float level) {
-  vec4 value = textureLod(u_picture, place, level);
-  return vec4(value.rgb * value.a, value.a);
+  return premultiplied(textureLod(u_picture, place, level));
 }
 
 #ifndef CUBE
-// A picture texel.
-vec4 texel(int column, int row) {
-  vec4 value = texelFetch(u_picture, ivec2(column, row), 0);
-  return vec4(value.rgb * value.a, value.a);
+// A picture texel. The column after the last is the first.
+vec4 texel(int column, int row, ivec2 size) {
+  column = column < 0 ? column + size.x : column >= size.x ? column - size.x : column;
+  return premultiplied(texelFetch(u_picture, ivec2(column, row), 0));
 }
 
-#ifdef PARTIAL
-// Two neighbours of a row, weighted; a picture of a part of the sphere ends at its edges.
-vec4 alongRow(int column, int row, float weight, ivec2 size) {
-  row = clamp(row, 0, size.y - 1);
-  int left = column < 0 && u_wraps ? column + size.x : max(column, 0);
-  int right = column + 1 < size.x ? column + 1 : u_wraps ? 0 : size.x - 1;
-  return mix(texel(left, row), texel(right, row), weight);
-}
-#else
-// Two neighbours of a row, weighted. The column after the last is the first; beyond a pole lies the same row
-// again, half a turn around.
-vec4 alongRow(int column, int row, float weight, ivec2 size) {
-  bool over = row < 0 || row >= size.y;
-  int left = over ? column + size.x / 2 : column;
+// Two neighbours of a row, weighted.
+vec4 alongRow(int left, int row, float weight, ivec2 size) {
   int right = left + 1;
-  left = left < 0 ? left + size.x : left >= size.x ? left - size.x : left;
-  right = right >= size.x ? right - size.x : right;
-  row = row < 0 ? -1 - row : over ? 2 * size.y - 1 - row : row;
-  return mix(texel(left, row), texel(right, row), weight);
-}
+#ifdef PARTIAL
+  row = clamp(row, 0, size.y - 1);
+  if (!u_wraps) { // a picture of a part of the sphere ends at its edges
+    left = max(left, 0);
+    right = min(right, size.x - 1);
+  }
+#else
+  if (row < 0 || row >= size.y) { // beyond a pole lies the same row again, half a turn around
+    row = row < 0 ? -1 - row : 2 * size.y - 1 - row;
+    left += size.x / 2;
+    right += size.x / 2;
+  }
 #endif
+  return mix(texel(left, row, size), texel(right, row, size), weight);
+}
 
 // Bilinear at level 0 in full float precision; graphics hardware rounds its own weights to 1/256.
 vec4 bilinear(vec2 position, ivec2 size) {
@@ -87,7 +82,7 @@ vec4 averaged(vec2 uv, Sight sight) {
   value = tileArea(uv, int(index) + 1, value, sight.change, scale);
   value = mix(tileArea(uv, int(index), value, sight.change, scale), value, fract(index));
 #endif
-  return vec4(value.rgb * value.a, value.a);
+  return premultiplied(value);
 }
 #endif
 
@@ -178,7 +173,7 @@ vec3 seen(Sight sight) {
   return displayed(filtered(sight.ray, level), sight.ray);
 #else
   ivec2 size = textureSize(u_picture, 0);
-  vec2 position = vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI) * u_sphere - u_offset;
+  vec2 position = onSphere(sight) * u_sphere - u_offset;
 #ifdef PARTIAL
   position.x -= u_sphere.x * floor(position.x / u_sphere.x); // a part may lie across the back
 #endif

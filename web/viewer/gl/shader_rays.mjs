@@ -10,7 +10,7 @@
 export const RAYS = `
 uniform vec2 u_window;       // size of the window in pixels
 uniform float u_reach;       // half its width on the plane
-uniform vec2 u_centre;       // the plane's point in its middle
+uniform vec2 u_centre;       // the point of the plane in its middle
 uniform vec2 u_turn;         // cosine and sine of a turn in the plane
 uniform vec2 u_bend;
 uniform mat3 u_rotation;     // camera to world
@@ -34,8 +34,9 @@ float angleOf(float y, float x) {
   return y < 0.0 ? -a : a;
 }
 
-// Sine of 0 ... PI / 2 within 1e-8.
-float sine(float a) {
+// Sine within 1e-8, of an angle that is brought to -PI / 2 ... PI / 2 before.
+float sine(float angle) {
+  float a = abs(angle - 0.5 * PI - 2.0 * PI * floor(0.5 * angle / PI - 0.25) - PI) - 0.5 * PI;
   float q = a * a;
   return a * (1.0 + q * (-0.16666655 + q * (0.0083332986 + q * (-0.00019804603 + q * 2.5957112e-6))));
 }
@@ -107,11 +108,8 @@ Sight sightAt(vec2 p, float perPixel) {
   mat2 change = mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x) * perPixel;
   vec3 ray = vec3(0.0);
 #ifdef CUBE
-  float east = abs(lon), up = abs(p.y); // half a pixel beyond a pole it is behind it
-  float across = sine(0.5 * PI - up);
-  float ahead = sine(abs(0.5 * PI - east)), aside = sine(min(east, PI - east));
-  ray = vec3(lon < 0.0 ? -aside : aside, 0.0, east < 0.5 * PI ? ahead : -ahead) * across;
-  ray.y = p.y < 0.0 ? -sine(up) : sine(up);
+  float across = sine(0.5 * PI - p.y); // half a pixel beyond a pole it is behind it
+  ray = vec3(across * sine(lon), sine(p.y), across * sine(0.5 * PI - lon));
 #endif
   return Sight(lon, p.y, perPixel, change, border / perPixel, ray);
 }
@@ -150,5 +148,15 @@ Sight lookThrough(vec2 windowPosition) {
   Sight sight = sightAt(p, perPixel);
   sight.covered = clamp(sight.covered + 0.5, 0.0, 1.0);
   return sight;
+}
+
+// Where that is on an equirectangular picture of the whole sphere, 0 ... 1.
+vec2 onSphere(Sight sight) {
+  return vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI);
+}
+
+// Colours multiplied by alpha, so that transparent texels do not bleed.
+vec4 premultiplied(vec4 value) {
+  return vec4(value.rgb * value.a, value.a);
 }
 `;

@@ -26,8 +26,7 @@ vec3 tileAt(vec2 uv, int index) {
 }
 
 vec4 tileTexel(ivec3 at) {
-  vec4 value = texelFetch(u_tiles, at, 0);
-  return vec4(value.rgb * value.a, value.a);
+  return premultiplied(texelFetch(u_tiles, at, 0));
 }
 
 // Bilinear in full float precision, as points of small pictures are read.

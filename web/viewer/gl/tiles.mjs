@@ -20,26 +20,22 @@ const nextFrame = () => new Promise(requestAnimationFrame);
 /** The layers, and how tiles come there. */
 export class TilePool {
   constructor(renderer) {
-    Object.assign(this, { renderer, stores: new Set(), layers: [], loading: 0, turn: null });
+    Object.assign(this, { renderer, stores: new Set(), layers: [], loading: 0, turn: Promise.resolve() });
     // 169 and 253 MB.
     this.most = renderer.software ? 40 : 60;
   }
 
   join(store, tiles) {
     const { renderer, layers } = this;
-    const { gl, anisotropic, anisotropy } = renderer;
+    const { gl, anisotropy } = renderer;
     const count = Math.min(tiles, this.most);
     this.stores.add(store);
     if (count <= layers.length) return;
     for (const layer of layers) layer?.store.forget(layer.key);
     renderer.deleteTexture(this.handle);
     this.layers = Array(count).fill(null);
-    this.handle = { texture: gl.createTexture(), bytes: 4 * EXTENT * EXTENT * count };
-    renderer.textures.add(this.handle);
-    gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.handle.texture);
+    this.handle = renderer.newTexture(gl.TEXTURE_2D_ARRAY, { anisotropy, bytes: 4 * EXTENT * EXTENT * count });
     gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, gl.RGBA8, EXTENT, EXTENT, count);
-    gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
-    if (anisotropy > 1) gl.texParameterf(gl.TEXTURE_2D_ARRAY, anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, anisotropy);
   }
 
   leave(store) {
@@ -66,7 +62,7 @@ export class TilePool {
     try {
       const image = await store.pyramid.load(...key.split("_"), stop.signal);
       // One upload per frame, so that none takes long.
-      await (this.turn = Promise.resolve(this.turn).then(nextFrame));
+      await (this.turn = this.turn.then(nextFrame));
       if (store.wanted.has(key)) store.place(key, this.put(store, key, image));
       image.close?.();
     } catch (problem) {

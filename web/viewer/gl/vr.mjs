@@ -1,6 +1,6 @@
 /** A view through glasses (WebXR): each eye sees the sphere through a lens of its own. */
 
-import { cameraRotation } from "../geometry/projection.mjs";
+import { cameraRotation, dot } from "../geometry/projection.mjs";
 import { displayIn } from "../picture/display.mjs";
 
 /**
@@ -10,15 +10,15 @@ import { displayIn } from "../picture/display.mjs";
  * @param {number} yawDeg where the panorama is ahead
  */
 export function eyeLens(projection, transform, { x, y, width, height }, yawDeg) {
-  const [reach, high] = [1 / projection[0], 1 / projection[5]]; // half the size of the eye's plane
+  // Half the size of the eye's plane.
+  const [reach, high] = [1 / projection[0], 1 / projection[5]];
   const step = (2 * reach) / width;
-  const stretch = (2 * high) / height / step; // pixels need not be square: the plane's y is then stretched
+  // Pixels need not be square: the plane's y is then stretched.
+  const stretch = (2 * high) / height / step;
   const ahead = cameraRotation(yawDeg, 0, 0);
   const flip = [1, 1, -1];
-  const rotation = ahead.map((row) => [0, 1, 2].map((column) => {
-    const sum = row.reduce((part, value, axis) => part + value * flip[axis] * transform[4 * column + axis], 0);
-    return sum * flip[column] * (column === 1 ? stretch : 1);
-  }));
+  const rotation = ahead.map((row) => [1, stretch, -1].map((scale, column) =>
+    scale * dot(row, flip.map((sign, axis) => sign * transform[4 * column + axis]))));
   // The shader counts pixels from the corner of both eyes' picture.
   const centre = [projection[8] * reach - x * step, (projection[9] * high) / stretch - y * step];
   return { kind: 0, bend: [0, 0], turn: [1, 0], reach, width, height, rotation, centre };
@@ -55,7 +55,8 @@ function drawEyes({ renderer, picture, mask, display }, layer, eyes, yawDeg) {
   for (const eye of eyes) {
     const viewport = layer.getViewport(eye);
     const lens = eyeLens(eye.projectionMatrix, eye.transform.matrix, viewport, yawDeg);
-    renderer.shade(picture, lens, displayIn("perspective", { ...display, eye: eye.eye === "right" ? "right" : "left" }), { mask: painted }, viewport);
+    const shown = displayIn("perspective", { ...display, eye: eye.eye });
+    renderer.shade({ picture, lens, display: shown, mask: painted }, viewport);
   }
   gl.bindFramebuffer(gl.FRAMEBUFFER, null);
 }

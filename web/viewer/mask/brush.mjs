@@ -1,7 +1,8 @@
 /** A brush in the hand: pointers become strokes, and a ring shows where the brush lies on the sphere. */
 
-import { createLens, directionToWindow, windowToDirection } from "../geometry/lens.mjs";
-import { clamp, degrees, lonLatToDirection, normalise, radians } from "../geometry/projection.mjs";
+import { directionToWindow, windowToDirection } from "../geometry/lens.mjs";
+import { clamp, cross, degrees, distance, dot, lonLatToDirection, normalise, radians } from "../geometry/projection.mjs";
+import { element } from "../panel/elements.mjs";
 
 export const RADIUS_RANGE_DEG = Object.freeze([0.25, 64]);
 const LEAST_STEP_PX = 1.5; // nearer points say nothing that is seen
@@ -14,7 +15,7 @@ const rounded = (angle) => Math.round(angle * 1000) / 1000;
 export function ringAround(centre, angle) {
   const [x, y, z] = centre;
   const side = normalise(Math.abs(y) < 0.9 ? [z, 0, -x] : [0, -z, y]);
-  const other = [y * side[2] - z * side[1], z * side[0] - x * side[2], x * side[1] - y * side[0]];
+  const other = cross(centre, side);
   return Array.from({ length: RING_POINTS + 1 }, (_, index) => {
     const turn = (2 * Math.PI * index) / RING_POINTS;
     const [along, up] = [Math.sin(angle) * Math.cos(turn), Math.sin(angle) * Math.sin(turn)];
@@ -30,13 +31,9 @@ export class Brush {
   constructor(view, host) {
     Object.assign(this, { view, host, on: false, stroke: null, place: null });
     this.settings = { erases: false, radiusDeg: 4, softness: 0 };
-    this.ring = document.createElement("canvas");
-    this.ring.className = "pd360-brush-ring";
-    this.ring.setAttribute("aria-hidden", "true");
+    this.ring = element("canvas", "pd360-brush-ring", { "aria-hidden": true });
     view.canvas.after(this.ring);
-    this.listeners = new AbortController();
-    const on = (type, handler) =>
-      view.canvas.addEventListener(type, (event) => this.on && handler(event), { signal: this.listeners.signal });
+    const on = (type, handler) => view.canvas.addEventListener(type, (event) => this.on && handler(event));
     on("pointerdown", (event) => this.start(event));
     on("pointermove", (event) => this.move(event));
     for (const type of ["pointerup", "pointercancel", "lostpointercapture"]) on(type, (event) => this.end(event));
@@ -58,7 +55,7 @@ export class Brush {
 
   start(event) {
     if (event.button !== 0 || !event.isPrimary) return;
-    this.view.root.focus({ preventScroll: true, focusVisible: false });
+    this.view.focus();
     this.begin(this.view.controls.position(event), this.settings.erases !== event.shiftKey);
     if (!this.stroke) return;
     this.view.canvas.setPointerCapture(event.pointerId);
@@ -78,8 +75,7 @@ export class Brush {
 
   /** A dot in the middle of the window: painting without a pointer. */
   dab() {
-    const { clientWidth, clientHeight } = this.view.canvas;
-    this.moveRing({ x: clientWidth / 2, y: clientHeight / 2 });
+    this.moveRing(this.view.middle);
     this.begin(this.place, this.settings.erases);
     this.finish();
   }
@@ -92,11 +88,11 @@ export class Brush {
 
   reach(place, leastStep) {
     const { points } = this.stroke;
-    const far = Math.hypot(place.x - this.last.x, place.y - this.last.y) >= leastStep;
+    const far = distance(place, this.last) >= leastStep;
     const point = far && this.pointAt(place);
     if (!point) return;
-    const [one, other] = [points.at(-1), point].map(([lon, lat]) => lonLatToDirection(radians(lon), radians(lat)));
-    if (one[0] * other[0] + one[1] * other[1] + one[2] * other[2] < OPPOSITE) return;
+    const [one, other] = [points.at(-1), point].map((angles) => lonLatToDirection(...angles.map(radians)));
+    if (dot(one, other) < OPPOSITE) return;
     points.push(point);
     this.last = place;
     this.host.growing(this.stroke, points.length - 2);
@@ -114,8 +110,8 @@ export class Brush {
     if (stroke) this.host.finished(stroke);
   }
 
-  pointAt({ x, y }) {
-    return this.view.lonLatAt(x, y)?.map((angle) => rounded(degrees(angle))) ?? null;
+  pointAt(place) {
+    return this.view.lonLatAt(...place)?.map((angle) => rounded(degrees(angle)));
   }
 
   moveRing(place) {
@@ -127,36 +123,30 @@ export class Brush {
     const { width, height, clientWidth } = this.view.canvas;
     Object.assign(this.ring, { width, height }); // empties it
     if (!this.on || !this.place) return;
-    const lens = createLens(this.view.mode, this.view.pose, width, height);
+    const lens = this.view.lens(width, height);
     const scale = width / clientWidth;
-    const centre = windowToDirection(lens, this.place.x * scale, this.place.y * scale);
+    const centre = windowToDirection(lens, ...this.place.map((value) => value * scale));
     if (!centre) return;
-    const context = this.ring.getContext("2d");
     const { radiusDeg, softness, erases } = this.settings;
-    this.trace(context, lens, centre, radians(radiusDeg), erases ? [6 * scale, 4 * scale] : []);
-    if (softness > 0) this.trace(context, lens, centre, radians(radiusDeg * (1 - softness)), [scale, 3 * scale]);
+    this.trace(lens, scale, ringAround(centre, radians(radiusDeg)), erases ? [6, 4] : []);
+    if (softness > 0) this.trace(lens, scale, ringAround(centre, radians(radiusDeg * (1 - softness))), [1, 3]);
   }
 
   /** A dark line under a light one, seen on any picture. It breaks where the lens tears the sphere apart. */
-  trace(context, lens, centre, angle, dashes) {
+  trace(lens, scale, directions, dashes) {
+    const context = this.ring.getContext("2d");
     context.beginPath();
     let before = null;
-    for (const direction of ringAround(centre, angle)) {
+    for (const direction of directions) {
       const here = directionToWindow(lens, direction);
-      const joined = here && before && Math.hypot(here[0] - before[0], here[1] - before[1]) < lens.width / 4;
+      const joined = here && before && distance(here, before) < lens.width / 4;
       if (here) context[joined ? "lineTo" : "moveTo"](...here);
       before = here;
     }
-    const scale = lens.width / this.view.canvas.clientWidth;
-    for (const [color, width, pattern] of [["rgb(0 0 0 / 60%)", 3, []], ["#fff", 1.3, dashes]]) {
-      Object.assign(context, { strokeStyle: color, lineWidth: width * scale });
-      context.setLineDash(pattern);
+    for (const [strokeStyle, width, pattern] of [["rgb(0 0 0 / 60%)", 3, []], ["#fff", 1.3, dashes]]) {
+      Object.assign(context, { strokeStyle, lineWidth: width * scale });
+      context.setLineDash(pattern.map((length) => length * scale));
       context.stroke();
     }
-  }
-
-  dispose() {
-    this.listeners.abort();
-    this.ring.remove();
   }
 }

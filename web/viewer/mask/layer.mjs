@@ -1,7 +1,6 @@
-/** The painted mask of a viewer: its strokes, and the texture in which the renderer sees them. */
+/** The painted mask of a viewer: its strokes, the way back and forth between them, and the texture in which the renderer sees them. */
 
 import { MaskRaster } from "./raster.mjs";
-import { StrokeHistory } from "./strokes.mjs";
 
 const HEIGHT = 1024; // what is shown; the node draws the strokes as fine as the panorama
 
@@ -11,13 +10,9 @@ export class MaskLayer {
     this.load([]);
   }
 
-  get strokes() {
-    return this.history.strokes;
-  }
-
   /** Start anew with these strokes. */
   load(strokes) {
-    this.history = new StrokeHistory(strokes);
+    Object.assign(this, { strokes, past: [], future: [] });
     this.redraw();
   }
 
@@ -31,19 +26,27 @@ export class MaskLayer {
 
   /** A stroke that is shown already belongs to the mask from now on. */
   add(stroke) {
-    this.history.change([...this.strokes, stroke]);
+    this.change([...this.strokes, stroke]);
   }
 
   clear() {
-    if (this.strokes.length > 0) this.history.change([]);
+    if (this.strokes.length > 0) this.change([]);
     this.redraw();
+  }
+
+  change(strokes) {
+    this.past.push(this.strokes);
+    Object.assign(this, { strokes, future: [] });
   }
 
   /** Step back, or forth again. Returns whether there was a step to take. */
   step(back) {
-    const stepped = back ? this.history.undo() : this.history.redo();
-    if (stepped) this.redraw();
-    return stepped;
+    const [from, to] = back ? [this.past, this.future] : [this.future, this.past];
+    if (from.length === 0) return false;
+    to.push(this.strokes);
+    this.strokes = from.pop();
+    this.redraw();
+    return true;
   }
 
   redraw() {

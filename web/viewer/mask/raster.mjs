@@ -5,17 +5,9 @@
  * the mask and 1 − strength, so that a stroke may be drawn piece by piece while it grows.
  */
 
-import { clamp, lonLatToDirection, normalise, pixelToLonLat, radians } from "../geometry/projection.mjs";
+import { clamp, cross, dot, lonLatToDirection, lonLatToPixel, normalise, pixelToLonLat, radians } from "../geometry/projection.mjs";
 
 const NO_LENGTH = 1e-9;
-
-function dot(a, b) {
-  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-}
-
-function cross(a, b) {
-  return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
-}
 
 /** What the distance to the shortest way from a to b needs; a piece without length has nothing beside it. */
 function arcOf(a, b) {
@@ -47,7 +39,7 @@ export class MaskRaster {
 
   /** Draw a stroke from its piece `first` on. Returns the rows [top, bottom) that may have changed. */
   draw(stroke, first = 0) {
-    const points = stroke.points.map(([lon, lat]) => lonLatToDirection(radians(lon), radians(lat)));
+    const points = stroke.points.map((point) => lonLatToDirection(...point.map(radians)));
     let [top, bottom] = [this.height, 0];
     const last = Math.max(points.length - 2, 0);
     for (let piece = Math.min(first, last); piece <= last; piece += 1) {
@@ -74,12 +66,12 @@ export class MaskRaster {
   columnsNear(lon, lat, reach) {
     if (Math.abs(lat) + reach >= Math.PI / 2) return [0, this.width];
     const half = Math.asin(Math.sin(reach) / Math.cos(lat));
-    const [left, right] = [-half, half].map((turn) => ((lon + turn) / (2 * Math.PI) + 0.5) * this.width - 0.5);
+    const [left, right] = [lon - half, lon + half].map((edge) => lonLatToPixel(edge, 0, this.width, this.height)[0]);
     return [Math.floor(left), Math.min(this.width, Math.ceil(right) - Math.floor(left) + 1)];
   }
 
   drawRow(row, [first, count], arc, { outer, fade, erases }) {
-    const lat = (0.5 - (row + 0.5) / this.height) * Math.PI;
+    const [, lat] = pixelToLonLat(0, row, this.width, this.height);
     const [across, up] = [Math.cos(lat), Math.sin(lat)];
     const farthest = Math.cos(Math.min(outer, Math.PI));
     for (let step = 0; step < count; step += 1) {

@@ -1,6 +1,5 @@
 /**
- * Brush strokes on the sphere as a workflow keeps them, the format of panodiff_core.geometry.strokes, and the way
- * back and forth between what was painted.
+ * Brush strokes on the sphere as a workflow keeps them, the format of panodiff_core.geometry.strokes:
  *
  *   {"version": 1, "strokes": [{"mode": "paint", "radius_deg": 4, "softness": 0.3, "points": [[12.5, -3], …]}]}
  */
@@ -11,57 +10,23 @@ const VERSION = 1;
 
 const isPoint = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
 
-function isStroke(entry) {
-  const { mode, radius_deg: radius, points } = entry ?? {};
-  return ["paint", "erase"].includes(mode) && Number.isFinite(radius) && radius > 0 && points?.length > 0 &&
-    points.every?.(isPoint);
+function isStroke({ mode, radius_deg: radius, points }) {
+  return ["paint", "erase"].includes(mode) && Number.isFinite(radius) && radius > 0 && points.length > 0 &&
+    points.every(isPoint);
 }
 
 /** The strokes that a text keeps. Throws an Error where it is none; what is wrong in detail, a run says. */
 export function parseStrokes(kept) {
   if (!kept?.trim()) return [];
-  let data = null;
   try {
-    data = JSON.parse(kept);
+    const { version, strokes } = JSON.parse(kept);
+    if (version === VERSION && strokes.every(isStroke)) return strokes;
   } catch {
     // Said below, as for all other texts that are no strokes.
   }
-  const { version, strokes } = data ?? {};
-  if (version !== VERSION || !Array.isArray(strokes) || !strokes.every(isStroke)) {
-    throw new Error(text("badStrokes"));
-  }
-  return strokes;
+  throw new Error(text("badStrokes"));
 }
 
 export function formatStrokes(strokes) {
   return strokes.length > 0 ? JSON.stringify({ version: VERSION, strokes }) : "";
-}
-
-/** A list of strokes that remembers the lists before it. */
-export class StrokeHistory {
-  constructor(strokes = []) {
-    Object.assign(this, { strokes, past: [], future: [] });
-  }
-
-  change(strokes) {
-    this.past.push(this.strokes);
-    this.future = [];
-    this.strokes = strokes;
-  }
-
-  /** Returns whether there was something to take back. */
-  undo() {
-    return this.step(this.past, this.future);
-  }
-
-  redo() {
-    return this.step(this.future, this.past);
-  }
-
-  step(from, to) {
-    if (from.length === 0) return false;
-    to.push(this.strokes);
-    this.strokes = from.pop();
-    return true;
-  }
 }

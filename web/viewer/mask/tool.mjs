@@ -1,12 +1,17 @@
 /** Painting a mask in a viewer: brush, layer, buttons and keys, and the text that keeps the strokes. */
 
-import { Brush } from "./brush.mjs";
-import { BrushBar } from "./bar.mjs";
+import { Brush, RADIUS_RANGE_DEG } from "./brush.mjs";
 import { MaskLayer } from "./layer.mjs";
 import { formatStrokes, parseStrokes } from "./strokes.mjs";
+import { sliderRow, textButton } from "../panel/elements.mjs";
 import { text } from "../texts/text.mjs";
 
 const RADIUS_STEP = 1.25;
+const SLIDERS = {
+  // Small brushes need finer steps.
+  radiusDeg: { range: RADIUS_RANGE_DEG, step: 0.125, doubling: true, shown: (value) => `${value.toFixed(1)}°` },
+  softness: { range: [0, 1], step: 0.05, shown: (value) => `${Math.round(100 * value)} %` },
+};
 
 export class MaskTool {
   /**
@@ -20,23 +25,32 @@ export class MaskTool {
       growing: (stroke, first) => this.refresh(this.layer.show(stroke, first)),
       finished: (stroke) => this.keep(this.layer.add(stroke)),
     });
-    const actions = {
-      set: (changes) => this.set(changes), step: (back) => this.step(back), clear: () => this.clear(),
-    };
-    this.bar = new BrushBar(actions);
-    view.overlay.foot.lastChild.before(this.bar.element);
-    this.button = view.addTool("brush", text("paint"), "b", () => this.toggle());
-    this.button.setAttribute("aria-pressed", "false");
+    const { settings } = this.brush;
     this.keys = {
-      e: () => this.set({ erases: !this.brush.settings.erases }),
-      "[": () => this.set({ radiusDeg: this.brush.settings.radiusDeg / RADIUS_STEP }),
-      "]": () => this.set({ radiusDeg: this.brush.settings.radiusDeg * RADIUS_STEP }),
+      e: () => this.set({ erases: !settings.erases }),
+      "[": () => this.set({ radiusDeg: settings.radiusDeg / RADIUS_STEP }),
+      "]": () => this.set({ radiusDeg: settings.radiusDeg * RADIUS_STEP }),
       p: () => this.brush.dab(),
       z: (event) => this.step(!event.shiftKey),
     };
+    this.makeBar();
+    this.button = view.overlay.addTool("brush", "paint", "b", () => this.toggle(), { "aria-pressed": false });
     view.mask = this.layer;
-    view.drawn = () => this.brush.on && this.brush.drawRing();
+    view.drawn.push(() => this.brush.on && this.brush.drawRing());
     this.sync();
+  }
+
+  makeBar() {
+    this.eraser = textButton("eraser", this.keys.e, { key: "e" });
+    this.sliders = Object.entries(SLIDERS).map(([name, settings]) =>
+      ({ name, ...sliderRow(name, settings, (value) => this.set({ [name]: value })) }));
+    this.bar = this.view.overlay.addBar(
+      "pd360-brush-bar", "brush", this.eraser, ...this.sliders.map(({ row }) => row),
+      textButton("undo", () => this.step(true), { key: "z" }),
+      textButton("redo", () => this.step(false), { key: "Shift+Z" }),
+      textButton("clear", () => this.clear()),
+    );
+    this.bar.hidden = true;
   }
 
   /** Take over what is kept, unless it is what was painted here. */
@@ -54,27 +68,30 @@ export class MaskTool {
   }
 
   toggle(on = !this.brush.on) {
-    const { view, brush, bar } = this;
-    brush.turn(on);
+    const { view } = this;
+    this.brush.turn(on);
     view.painting = on;
-    for (const [key, action] of Object.entries(this.keys)) {
-      if (on) view.tools.set(key, action);
-      else view.tools.delete(key);
-    }
+    view.setKeys(this.keys, on);
     view.root.classList.toggle("pd360-painting", on);
-    this.button.setAttribute("aria-pressed", String(on));
-    bar.show(on, brush.settings);
+    this.button.setAttribute("aria-pressed", on);
+    this.bar.hidden = !on;
+    this.show();
     view.overlay.announce(text(on ? "brushOn" : "brushOff"));
   }
 
+  show() {
+    const { settings } = this.brush;
+    this.eraser.setAttribute("aria-pressed", settings.erases);
+    for (const { name, show } of this.sliders) show(settings[name]);
+  }
+
   set(changes) {
-    const { brush, bar, view } = this;
-    brush.set(changes);
-    bar.show(brush.on, brush.settings);
-    const { erases, radiusDeg, softness } = brush.settings;
+    this.brush.set(changes);
+    this.show();
+    const { erases, radiusDeg, softness } = this.brush.settings;
     const tool = text(erases ? "eraser" : "brush");
     const values = { tool, radius: radiusDeg.toFixed(1), softness: Math.round(100 * softness) };
-    view.overlay.announce(text("brushIs", values));
+    this.view.overlay.announce(text("brushIs", values));
   }
 
   step(back) {
@@ -88,10 +105,10 @@ export class MaskTool {
   }
 
   keep() {
-    this.kept = formatStrokes(this.layer.strokes);
+    const { strokes } = this.layer;
+    this.kept = formatStrokes(strokes);
     this.store.write(this.kept);
-    const count = this.layer.strokes.length;
-    this.view.overlay.announce(text(count === 1 ? "oneStroke" : "strokes", { count }));
+    this.view.overlay.announce(text(strokes.length === 1 ? "oneStroke" : "strokes", { count: strokes.length }));
     this.refresh();
   }
 
@@ -100,7 +117,6 @@ export class MaskTool {
   }
 
   dispose() {
-    this.brush.dispose();
     this.layer.free(this.view.renderer);
   }
 }

@@ -2,10 +2,8 @@
  * Where the viewer looks, and how it gets there: easing towards a goal and inertia after a drag. No DOM here.
  */
 
-import { limitsOf } from "../geometry/modes.mjs";
+import { homePose, limitsOf } from "../geometry/modes.mjs";
 import { clamp, wrapDegrees } from "../geometry/projection.mjs";
-
-export const HOME = Object.freeze({ yawDeg: 0, pitchDeg: 0, rollDeg: 0, fovDeg: 90 });
 
 const EASE_SECONDS = 0.08; // time constant of the way to a goal
 const GLIDE_SECONDS = 0.28; // time constant of inertia
@@ -15,9 +13,9 @@ export class Camera {
   /** @param {() => boolean} prefersStill the person asked for reduced motion: then nothing glides */
   constructor(prefersStill = () => false) {
     this.prefersStill = prefersStill;
-    this.pose = { ...HOME };
-    this.goal = { ...HOME };
-    this.speed = { yaw: 0, pitch: 0 };
+    this.pose = homePose("perspective", 1, 1);
+    this.goal = { ...this.pose };
+    this.speed = [0, 0]; // of yaw and pitch, in degrees per second
     this.limits = limitsOf("perspective", 1, 1);
   }
 
@@ -42,82 +40,71 @@ export class Camera {
 
   /** Look somewhere at once; members left out stay. */
   jumpTo(pose) {
-    this.speed = { yaw: 0, pitch: 0 };
-    this.setGoal({ ...this.pose, ...pose });
-    this.pose = { ...this.goal };
+    this.goTo({ ...this.pose, ...pose }, true);
   }
 
   /** Look somewhere, gliding there the short way around; members left out stay. */
   glideTo(pose) {
-    this.speed = { yaw: 0, pitch: 0 };
-    const target = { ...pose };
-    if (pose.yawDeg !== undefined) {
-      target.yawDeg = this.pose.yawDeg + wrapDegrees(pose.yawDeg - this.pose.yawDeg);
-    }
-    this.setGoal(target);
-    if (this.prefersStill()) this.pose = { ...this.goal };
-  }
-
-  /** Turn with a hand on the picture: at once, no easing. */
-  drag(yawDeg, pitchDeg) {
-    this.speed = { yaw: 0, pitch: 0 };
-    this.setGoal({ yawDeg: this.pose.yawDeg + yawDeg, pitchDeg: this.pose.pitchDeg + pitchDeg });
-    this.pose.yawDeg = this.goal.yawDeg;
-    this.pose.pitchDeg = this.goal.pitchDeg;
-  }
-
-  /** The hand lets go at this speed, in degrees per second. */
-  release(yawSpeed, pitchSpeed) {
-    if (!this.prefersStill()) this.speed = { yaw: yawSpeed, pitch: pitchSpeed };
+    const { yawDeg = this.goal.yawDeg } = pose;
+    this.goTo({ ...pose, yawDeg: this.pose.yawDeg + wrapDegrees(yawDeg - this.pose.yawDeg) });
   }
 
   /** Turn by a step, from where the last step was going. */
   turn(yawDeg, pitchDeg) {
-    this.speed = { yaw: 0, pitch: 0 };
-    this.setGoal({ yawDeg: this.goal.yawDeg + yawDeg, pitchDeg: this.goal.pitchDeg + pitchDeg });
-    if (this.prefersStill()) this.pose = { ...this.goal };
+    this.goTo({ yawDeg: this.goal.yawDeg + yawDeg, pitchDeg: this.goal.pitchDeg + pitchDeg });
+  }
+
+  goTo(pose, atOnce = this.prefersStill()) {
+    this.speed = [0, 0];
+    this.setGoal(pose);
+    if (atOnce) this.pose = { ...this.goal };
   }
 
   /** Multiply the field of view: below 1 is closer. */
-  zoom(factor, immediate = false) {
+  zoom(factor, atOnce = this.prefersStill()) {
     this.setGoal({ fovDeg: this.goal.fovDeg * factor });
-    if (immediate || this.prefersStill()) this.pose.fovDeg = this.goal.fovDeg;
+    if (atOnce) this.pose.fovDeg = this.goal.fovDeg;
   }
 
   setGoal(pose) {
     this.goal = this.allowed({ ...this.goal, ...pose });
   }
 
-  /** Move on by `seconds`. Returns whether there is more to come. */
-  advance(seconds) {
-    this.coast(seconds);
-    const share = 1 - Math.exp(-seconds / EASE_SECONDS);
-    let moving = this.speed.yaw !== 0 || this.speed.pitch !== 0;
-    for (const key of Object.keys(this.pose)) {
-      const rest = this.goal[key] - this.pose[key];
-      if (Math.abs(rest) < 0.01) {
-        this.pose[key] = this.goal[key];
-      } else {
-        this.pose[key] += rest * share;
-        moving = true;
-      }
-    }
-    return moving;
+  /** Turn with a hand on the picture: at once, no easing. */
+  drag(yawDeg, pitchDeg) {
+    this.speed = [0, 0];
+    this.shift(yawDeg, pitchDeg);
   }
 
-  /** Inertia moves pose and goal together, so that easing has nothing to add. */
+  /** The hand lets go at this speed. */
+  release(...speed) {
+    if (!this.prefersStill()) this.speed = speed;
+  }
+
+  /** Pose and goal turn together, so that easing has nothing to add. */
+  shift(yaw, pitch) {
+    this.setGoal({ yawDeg: this.pose.yawDeg + yaw, pitchDeg: this.pose.pitchDeg + pitch });
+    const { yawDeg, pitchDeg } = this.goal;
+    Object.assign(this.pose, { yawDeg, pitchDeg });
+  }
+
+  /** Move on by `seconds`. Returns whether there is more to come. */
+  advance(seconds) {
+    const coasts = this.coast(seconds);
+    const rests = Object.keys(this.pose).filter((key) => Math.abs(this.goal[key] - this.pose[key]) >= 0.01);
+    const share = 1 - Math.exp(-seconds / EASE_SECONDS);
+    for (const key of rests) this.pose[key] += (this.goal[key] - this.pose[key]) * share;
+    if (rests.length === 0) this.pose = { ...this.goal };
+    return coasts || rests.length > 0;
+  }
+
+  /** Inertia. Returns whether there is more to come. */
   coast(seconds) {
-    const { speed } = this;
-    if (speed.yaw === 0 && speed.pitch === 0) return;
-    const travel = GLIDE_SECONDS * (1 - Math.exp(-seconds / GLIDE_SECONDS));
-    this.setGoal({
-      yawDeg: this.pose.yawDeg + speed.yaw * travel,
-      pitchDeg: this.pose.pitchDeg + speed.pitch * travel,
-    });
-    this.pose.yawDeg = this.goal.yawDeg;
-    this.pose.pitchDeg = this.goal.pitchDeg;
+    const speed = Math.hypot(...this.speed);
+    if (speed === 0) return false;
     const left = Math.exp(-seconds / GLIDE_SECONDS);
-    const still = Math.hypot(speed.yaw, speed.pitch) * left < STOP_SPEED;
-    this.speed = still ? { yaw: 0, pitch: 0 } : { yaw: speed.yaw * left, pitch: speed.pitch * left };
+    this.shift(...this.speed.map((angle) => angle * GLIDE_SECONDS * (1 - left)));
+    this.speed = this.speed.map((angle) => (speed * left < STOP_SPEED ? 0 : angle * left));
+    return speed * left >= STOP_SPEED;
   }
 }

@@ -1,9 +1,9 @@
 /** Turning the view so that what a hand holds stays under it, in every mode. Pure functions. */
 
 import { createLens, degreesPerPixel, directionToWindow, windowToDirection } from "../geometry/lens.mjs";
-import { MODES } from "../geometry/modes.mjs";
 
-const ROUNDS = 3; // of Newton's method; a hand moves little between two events
+// Of Newton's method; a hand moves little between two events.
+const ROUNDS = 3;
 const DAMPING = 0.15; // of the turn that the middle of the window would need: bounds turns next to a pole
 
 /**
@@ -14,13 +14,16 @@ const DAMPING = 0.15; // of the turn that the middle of the window would need: b
  * as it would in the middle of the window.
  */
 export function dragTurn(mode, pose, width, height, before, after) {
-  const lens = createLens(mode, pose, width, height);
+  const lensFor = (turned) => createLens(mode, turned, width, height);
+  const lens = lensFor(pose);
   const scale = degreesPerPixel(lens);
   const held = windowToDirection(lens, ...before);
   if (!held) return [(before[0] - after[0]) * scale, (after[1] - before[1]) * scale];
   const turned = { ...pose };
   for (let round = 0; round < ROUNDS; round += 1) {
-    const step = correction(mode, turned, width, height, held, after, scale);
+    const positionAfter = (right, up) =>
+      directionToWindow(lensFor({ ...turned, yawDeg: turned.yawDeg + right, pitchDeg: turned.pitchDeg + up }), held);
+    const step = correction(positionAfter, after, scale);
     if (!step) break;
     turned.yawDeg += step[0];
     turned.pitchDeg += step[1];
@@ -28,20 +31,15 @@ export function dragTurn(mode, pose, width, height, before, after) {
   return [turned.yawDeg - pose.yawDeg, turned.pitchDeg - pose.pitchDeg];
 }
 
-/** One step of damped least squares towards a pose that shows the direction `held` at `target`. */
-function correction(mode, pose, width, height, held, target, scale) {
-  const position = (change) =>
-    directionToWindow(createLens(mode, { ...pose, ...change }, width, height), held);
-  const now = position({});
+/** One step of damped least squares towards a turn after which what is held is at `target`. */
+function correction(positionAfter, target, scale) {
   const small = scale / 16;
-  const { yawDeg: fixedYaw, pitchDeg: fixedPitch } = MODES[mode];
-  const byYaw = fixedYaw === undefined ? position({ yawDeg: pose.yawDeg + small }) : now;
-  const byPitch = fixedPitch === undefined ? position({ pitchDeg: pose.pitchDeg + small }) : now;
+  const [now, byYaw, byPitch] = [positionAfter(0, 0), positionAfter(small, 0), positionAfter(0, small)];
   if (!now || !byYaw || !byPitch) return null;
+  const between = (one, other) => [other[0] - one[0], other[1] - one[1]];
   // Pixels per pixel-sized turn: about 1 in the middle of the window.
-  const yaw = [(byYaw[0] - now[0]) * 16, (byYaw[1] - now[1]) * 16];
-  const pitch = [(byPitch[0] - now[0]) * 16, (byPitch[1] - now[1]) * 16];
-  const rest = [target[0] - now[0], target[1] - now[1]];
+  const [yaw, pitch] = [byYaw, byPitch].map((moved) => between(now, moved).map((pixels) => pixels * 16));
+  const rest = between(now, target);
   const dot = (one, other) => one[0] * other[0] + one[1] * other[1];
   const [a, b, c] = [dot(yaw, yaw) + DAMPING ** 2, dot(yaw, pitch), dot(pitch, pitch) + DAMPING ** 2];
   const [p, q] = [dot(yaw, rest), dot(pitch, rest)];

@@ -1,14 +1,12 @@
 /** The view follows the device in the hand: readings of its orientation become poses. */
 
-import { clamp, degrees, directionToLonLat, normalise, radians } from "../geometry/projection.mjs";
+import { clamp, cross, degrees, directionToLonLat, dot, mix, normalise, radians } from "../geometry/projection.mjs";
 import { text } from "../texts/text.mjs";
 
-const EASE_SECONDS = 0.05; // time constant of the way to a reading: hides the sensors' noise
+// Time constant of the way to a reading: hides the sensors' noise.
+const EASE_SECONDS = 0.05;
 const STILL = 1 - 1e-10; // cosine of an angle that nobody sees
 
-const dot = (one, other) => one[0] * other[0] + one[1] * other[1] + one[2] * other[2];
-const mix = (one, other, share) =>
-  normalise(one.map((value, axis) => value + (other[axis] - value) * share));
 
 /**
  * Where the back of a device looks and where the top of its screen is, as world directions {forward, up}. North of
@@ -28,10 +26,7 @@ export function frameOf({ alpha, beta, gamma }, screenDeg) {
 /** Yaw, pitch and roll, in degrees, of a camera that looks `forward` with `up` above. */
 export function poseOf({ forward: f, up }) {
   const level = up.map((value, axis) => value - dot(up, f) * f[axis]); // square to where it looks
-  const right = [1, 2, 0].map((next, axis) => {
-    const after = 3 - axis - next;
-    return level[next] * f[after] - level[after] * f[next];
-  });
+  const right = cross(level, f);
   const [lon, lat] = directionToLonLat(f);
   // Straight up or down, yaw and roll are one turn.
   const [yaw, roll] = Math.hypot(f[0], f[2]) > 1e-6
@@ -59,14 +54,13 @@ export class Gyroscope {
 
   offer() {
     this.listen(false); // sensors take power
-    this.button = this.view.addTool("gyroscope", text("gyroscope"), "g", () => this.toggle());
-    this.button.setAttribute("aria-pressed", "false");
+    const attributes = { "aria-pressed": false };
+    this.button = this.view.overlay.addTool("gyroscope", "gyroscope", "g", () => this.toggle(), attributes);
   }
 
   async toggle() {
-    const asks = !this.on && window.DeviceOrientationEvent.requestPermission;
-    const answer = asks && (await window.DeviceOrientationEvent.requestPermission().catch(() => "denied"));
-    if (answer === "denied") this.view.overlay.say(text("gyroscopeDenied"));
+    const ask = () => window.DeviceOrientationEvent.requestPermission?.().catch(() => "denied");
+    if (!this.on && (await ask()) === "denied") this.view.overlay.say(text("gyroscopeDenied"));
     else this.turn(!this.on);
   }
 
@@ -74,7 +68,7 @@ export class Gyroscope {
     const { view, button } = this;
     Object.assign(this, { on, seen: null, ahead: null });
     this.listen(on);
-    button.setAttribute("aria-pressed", String(on));
+    button.setAttribute("aria-pressed", on);
     if (on) return;
     view.camera.glideTo({ rollDeg: 0 });
     view.requestFrame();
@@ -83,7 +77,7 @@ export class Gyroscope {
   read(event) {
     if (event.beta === null) return; // no sensors: some browsers say so once
     if (!this.button) return this.offer();
-    this.goal = frameOf(event, screen.orientation?.angle ?? window.orientation ?? 0);
+    this.goal = frameOf(event, screen.orientation.angle);
     this.seen ??= this.goal;
     this.frame ||= requestAnimationFrame((now) => this.follow(now, now - 16));
   }
@@ -96,7 +90,7 @@ export class Gyroscope {
     const near = (share) => dot(seen.forward, goal.forward) > share && dot(seen.up, goal.up) > share;
     const arrived = !near(0) || near(STILL); // or too far for a way between
     const share = 1 - Math.exp(-clamp((now - before) / 1000, 0, 0.1) / EASE_SECONDS);
-    const between = (name) => mix(seen[name], goal[name], share);
+    const between = (name) => normalise(mix(seen[name], goal[name], share));
     this.seen = arrived ? goal : { forward: between("forward"), up: between("up") };
     if (view.onScreen) this.show(poseOf(this.seen));
     if (!arrived) this.frame = requestAnimationFrame((later) => this.follow(later, now));

@@ -10,6 +10,9 @@ import { MODES, homePose, limitsOf } from "../geometry/modes.mjs";
 
 const BLEND_SECONDS = 0.6;
 const FADE_SECONDS = 0.25;
+const PLANES = ["flat", "cubemap"]; // places where the picture starts as it is
+
+const placeOf = (mode) => MODES[mode].place ?? mode;
 
 export class ModeSwitch {
   /**
@@ -20,10 +23,11 @@ export class ModeSwitch {
     Object.assign(this, { camera, prefersStill });
     this.mode = "perspective";
     this.size = [1, 1];
-    this.places = new Map(); // where the modes of a place looked last: yaw, pitch, roll
+    this.places = new Map(); // where the modes of a place looked last
     this.fovs = new Map(); // by mode
     this.before = null; // the mode and pose that are being left
-    this.progress = 1; // 0 … 1, of the way from `before`
+    // 0 … 1, of the way from `before`.
+    this.progress = 1;
   }
 
   get home() {
@@ -32,41 +36,35 @@ export class ModeSwitch {
 
   /** Of modes that show a whole picture at home: how much closer it is, 1 being whole. Null for the others. */
   get magnification() {
-    const whole = this.home.fovDeg === limitsOf(this.mode, ...this.size).fov[1];
-    return whole ? this.home.fovDeg / this.camera.pose.fovDeg : null;
+    const { camera, home } = this;
+    return home.fovDeg === camera.limits.fov[1] ? home.fovDeg / camera.pose.fovDeg : null;
   }
 
-  setWindow(width, height) {
-    const first = this.size[0] === 1 && this.size[1] === 1;
-    const wholeView = this.camera.goal.fovDeg === limitsOf(this.mode, ...this.size).fov[1];
-    this.size = [width, height];
-    const limits = limitsOf(this.mode, width, height);
-    this.camera.setLimits(limits);
+  setWindow(...size) {
+    const { camera } = this;
+    const whole = camera.goal.fovDeg === camera.limits.fov[1];
+    this.size = size;
+    camera.setLimits(limitsOf(this.mode, ...size));
     // A picture that was seen as a whole is seen as a whole in the new window.
-    if (wholeView && !first && this.home.fovDeg === limits.fov[1]) this.camera.jumpTo({ fovDeg: limits.fov[1] });
+    if (whole && this.magnification) camera.jumpTo({ fovDeg: this.home.fovDeg });
   }
 
   /** Go to a mode, to where it looked last. Returns whether anything changes. */
   enter(mode, { atOnce = false } = {}) {
     if (!Object.hasOwn(MODES, mode)) throw new Error(`There is no view mode “${mode}”.`);
     if (mode === this.mode) return false;
-    const { yawDeg, pitchDeg, rollDeg, fovDeg } = this.camera.pose;
-    this.places.set(MODES[this.mode].place, { yawDeg, pitchDeg, rollDeg });
-    this.fovs.set(this.mode, fovDeg);
-    this.before = { mode: this.mode, pose: { ...this.camera.pose } };
-    this.progress = atOnce || this.prefersStill() ? 1 : 0;
-    this.mode = mode;
-    const home = this.home;
-    const place = this.places.get(MODES[mode].place) ?? this.firstPlace(home, yawDeg);
-    this.camera.setLimits(limitsOf(mode, ...this.size));
-    this.camera.jumpTo({ ...home, ...place, fovDeg: this.fovs.get(mode) ?? home.fovDeg });
+    const { camera, places, fovs } = this;
+    const before = { mode: this.mode, pose: { ...camera.pose } };
+    places.set(placeOf(before.mode), before.pose);
+    fovs.set(before.mode, before.pose.fovDeg);
+    Object.assign(this, { mode, before, progress: atOnce || this.prefersStill() ? 1 : 0 });
+    const { home } = this;
+    // Looking up, down or at a planet for the first time keeps the yaw.
+    const keepsYaw = !PLANES.includes(placeOf(mode)) && MODES[before.mode].yawDeg === undefined;
+    const first = keepsYaw ? { ...home, yawDeg: before.pose.yawDeg } : home;
+    camera.setLimits(limitsOf(mode, ...this.size));
+    camera.jumpTo({ ...(places.get(placeOf(mode)) ?? first), fovDeg: fovs.get(mode) ?? home.fovDeg });
     return true;
-  }
-
-  /** Looking up, down or at a planet for the first time keeps the yaw; flat pictures start as they are. */
-  firstPlace(home, yawDeg) {
-    const keeps = ["zenith", "nadir", "planet", "around"].includes(MODES[this.mode].place);
-    return keeps && MODES[this.before.mode].yawDeg === undefined ? { ...home, yawDeg } : home;
   }
 
   /** Move on by `seconds`. Returns whether there is more to come. */

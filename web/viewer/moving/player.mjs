@@ -20,26 +20,24 @@ export class Player {
       " ": () => this.play(), ",": () => this.move(-1), ".": () => this.move(1), l: () => this.toggleLoop(),
     };
     this.makeBar();
-    view.overlay.foot.lastChild.before(this.bar);
     view.sighted = (seen) => this.sighted(seen);
   }
 
   makeBar() {
     const { keys, fps } = this;
-    this.playButton = iconButton("play", text("play"), keys[" "]);
-    this.slider = sliderRow({ label: text("position"), range: [0, 1], step: 1 }, (position) => this.seek(position));
-    const rate = element("input", "pd360-select", { type: "number", min: FPS_RANGE[0], max: FPS_RANGE[1], value: fps });
-    rate.addEventListener("change", () => {
-      rate.value = this.fps = clamp(Math.round(rate.valueAsNumber) || 1, ...FPS_RANGE);
+    this.playButton = iconButton("play", "play", keys[" "]);
+    this.slider = sliderRow("position", { range: [0, 1], step: 1 }, (position) => this.seek(position));
+    const rate = element("input", "pd360-select", {
+      type: "number", min: FPS_RANGE[0], max: FPS_RANGE[1], value: fps,
+      change: () => (rate.value = this.fps = clamp(Math.round(rate.valueAsNumber) || 1, ...FPS_RANGE)),
     });
     this.rate = element("label", "pd360-rate", { title: text("fps") }, rate, "fps");
-    this.loopButton = iconButton("loop", text("loop"), keys.l);
-    this.loopButton.setAttribute("aria-pressed", "true");
-    this.bar = element(
-      "div", "pd360-player", { role: "group", "aria-label": text("player"), hidden: "" },
-      iconButton("previous", text("previous"), keys[","]), this.playButton,
-      iconButton("next", text("next"), keys["."]), this.slider.row, this.loopButton, this.rate,
+    this.loopButton = iconButton("loop", "loop", keys.l, { "aria-pressed": true });
+    this.bar = this.view.overlay.addBar(
+      "pd360-player", "player", iconButton("previous", "previous", keys[","]), this.playButton,
+      iconButton("next", "next", keys["."]), this.slider.row, this.loopButton, this.rate,
     );
+    this.bar.hidden = true;
   }
 
   /**
@@ -54,7 +52,7 @@ export class Player {
     bar.hidden = !video && sources.length < 2;
     if (bar.hidden) return this.tell(view.show(sources[0], options), 0);
     this.rate.hidden = video;
-    for (const [key, action] of Object.entries(this.keys)) view.tools.set(key, action);
+    view.setKeys(this.keys);
     this.track = new (video ? Film : Sequence)(sources, options, this);
     return this.seek(position);
   }
@@ -87,7 +85,7 @@ export class Player {
 
   toggleLoop() {
     this.loop = !this.loop;
-    this.loopButton.setAttribute("aria-pressed", String(this.loop));
+    this.loopButton.setAttribute("aria-pressed", this.loop);
   }
 
   /** Tell where the track is. */
@@ -110,6 +108,6 @@ export class Player {
   close() {
     this.track?.dispose();
     this.track = this.rests = null;
-    for (const key of Object.keys(this.keys)) this.view.tools.delete(key);
+    this.view.setKeys(this.keys, false);
   }
 }

@@ -1,5 +1,6 @@
 /** Text that a node reports (ui = { text: ["…"] }), shown on the node and kept with it. */
 
+import { element } from "../panel/elements.mjs";
 import { ensureStyles } from "./styles.mjs";
 import { text } from "../texts/text.mjs";
 
@@ -13,26 +14,22 @@ export function mount(host, node) {
 class TextWidget {
   constructor(host, node) {
     this.node = node;
-    this.block = document.createElement("pre");
-    this.block.className = "pd360-text";
-    this.block.tabIndex = 0; // long texts scroll, by keyboard too
-    this.block.dataset.captureWheel = "true";
-    this.block.setAttribute("role", "status");
+    // Long texts scroll, by keyboard too.
+    this.block = element("pre", "pd360-text", { tabindex: 0, "data-capture-wheel": true, role: "status" });
     host.append(this.block);
     this.show("");
   }
 
   show(report) {
+    this.report = report;
     this.block.textContent = report || text("runForText");
     this.block.classList.toggle("pd360-text-empty", !report);
   }
 
   executed(output) {
-    if (!Array.isArray(output?.text)) return;
-    const report = output.text.map(String).join("\n");
+    if (!this.outputsShown(output)) return;
     this.node.properties ??= {};
-    this.node.properties[PROPERTY] = report;
-    this.show(report);
+    this.node.properties[PROPERTY] = this.report;
   }
 
   restore() {
@@ -40,8 +37,11 @@ class TextWidget {
     if (typeof report === "string") this.show(report);
   }
 
+  /** Returns whether there was a text. */
   outputsShown(output) {
-    if (Array.isArray(output?.text)) this.show(output.text.map(String).join("\n"));
+    const found = Array.isArray(output?.text);
+    if (found) this.show(output.text.join("\n"));
+    return found;
   }
 
   dispose() {

@@ -5,12 +5,7 @@ import { text } from "../texts/text.mjs";
 export async function offerVr(view) {
   const supported = await navigator.xr?.isSessionSupported("immersive-vr").catch(() => false);
   if (!supported || view.disposed) return;
-  view.addTool("vr", text("vr"), "v", async () => {
-    try {
-      const { enterVr } = await import("../gl/vr.mjs");
-      await enterVr(view);
-    } catch (problem) {
-      view.overlay.say(text("vrFails", { problem: problem.message }));
-    }
-  });
+  const enter = () => import("../gl/vr.mjs").then(({ enterVr }) => enterVr(view));
+  const fail = (problem) => view.overlay.say(text("vrFails", { problem: problem.message }));
+  view.overlay.addTool("vr", "vr", "v", () => enter().catch(fail));
 }

@@ -7,7 +7,7 @@
  * through ComfyUI's /view; a file with `tiles` is the preview of a large one. An entry with `kind` "cubemap" is a picture of six faces, one with "video" a video file.
  */
 
-import { isCameraView, roundedPose } from "../picture/capture.mjs";
+import { isCameraView, roundedPose, sizeOf } from "../picture/capture.mjs";
 import { Comparison } from "../compare/comparison.mjs";
 import { addHistogram } from "../compare/histogram.mjs";
 import { addLinkTool, unlink } from "../compare/links.mjs";
@@ -15,19 +15,17 @@ import { Gyroscope } from "../motion/gyroscope.mjs";
 import { MODES } from "../geometry/modes.mjs";
 import { MaskTool } from "../mask/tool.mjs";
 import { MeasuresTool } from "../panel/measures.mjs";
-import { hasValue, hideValue, readValue, writeValues } from "./values.mjs";
+import { inputOf, writeValues } from "./values.mjs";
 import { PanoramaView } from "../panorama_view.mjs";
 import { Player } from "../moving/player.mjs";
-import { PictureGoneError } from "../picture/decode.mjs";
 import { ensureStyles } from "./styles.mjs";
 import { offerVr } from "./vr.mjs";
-import { sizeOf } from "../picture/view_picture.mjs";
 import { text } from "../texts/text.mjs";
 
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
 const STROKES = "mask_strokes"; // the input that keeps what is painted
 const FOLDERS = new Set(["temp", "output", "input"]);
-const KINDS = new Set(["cubemap", "video"]);
+const KEPT = ["filename", "subfolder", "type", "kind", "measures", "tiles"]; // of what a node sends
 
 export function mount(host, node, api) {
   ensureStyles();
@@ -45,10 +43,7 @@ function picturesIn(entries) {
   if (!Array.isArray(entries)) return [];
   return entries
     .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
-    .map(({ filename, subfolder, type, kind, measures, tiles }) => ({
-      filename, subfolder: String(subfolder ?? ""), type,
-      ...(KINDS.has(kind) && { kind }), ...(measures && { measures }), ...(tiles && { tiles }),
-    }));
+    .map((entry) => Object.fromEntries(KEPT.filter((name) => entry[name]).map((name) => [name, entry[name]])));
 }
 
 /** What a viewer is asked to show: an address, or those of a large picture's preview and tiles. */
@@ -60,25 +55,22 @@ export function sourceOf(picture, api) {
   return { preview, levels, address };
 }
 
-export function viewAddress({ filename, subfolder, type }, api) {
+export function viewAddress({ filename, subfolder = "", type }, api) {
   // The random part keeps the browser from showing an older file of the same name.
-  const query = new URLSearchParams({ filename, subfolder, type, rand: Math.random().toString(36).slice(2) });
+  const query = new URLSearchParams({ filename, subfolder, type, rand: Math.random() });
   return api.apiURL(`/view?${query}`);
 }
 
 class PanoramaWidget {
   constructor(host, node, api) {
     Object.assign(this, { node, api, result: null, choices: {} });
-    this.view = new PanoramaView(host, {
-      label: text("viewer"),
-      emptyText: text("run"),
-      wheelNeedsFocus: true,
-    });
+    this.view = new PanoramaView(host, { emptyText: text("run"), wheelNeedsFocus: true });
     this.player = new Player(this.view, {
       shown: (index) => this.shown(index),
       failed: (problem) => this.failed(problem),
     });
-    if (hasValue(node, STROKES)) this.handBack();
+    const strokes = inputOf(node, STROKES);
+    if (strokes) this.handBack(strokes);
     this.measures = new MeasuresTool(this.view);
     this.comparison = new Comparison(this.view);
     addLinkTool(this.view);
@@ -88,13 +80,13 @@ class PanoramaWidget {
   }
 
   /** Capture and mask, on nodes that have inputs to keep them. */
-  handBack() {
-    const { node } = this;
-    this.view.addTool("capture", text("capture"), "c", () => this.capture());
-    hideValue(node, STROKES);
+  handBack(strokes) {
+    this.view.overlay.addTool("capture", "capture", "c", () => this.capture());
+    // In LiteGraph; Nodes 2.0 hides it by the input's definition.
+    strokes.hidden = true;
     this.mask = new MaskTool(this.view, {
-      read: () => readValue(node, STROKES),
-      write: (strokes) => this.fillIn({ [STROKES]: strokes }),
+      read: () => strokes.value,
+      write: (value) => this.fillIn({ [STROKES]: value }),
     });
   }
 
@@ -142,12 +134,13 @@ class PanoramaWidget {
     if (!view.picture) return view.overlay.say(text("runFirst"));
     if (!isCameraView(view.mode)) return view.overlay.say(text("flatLens"));
     view.lookAt(roundedPose(view.pose)); // what is captured is what is seen
-    const { yawDeg, pitchDeg, rollDeg, fovDeg } = view.pose;
-    const angles = { yaw_deg: yawDeg, pitch_deg: pitchDeg, roll_deg: rollDeg, fov_deg: fovDeg };
-    for (const name of Object.keys(angles)) angles[name] = Number(angles[name].toFixed(4));
     const [width, height] = sizeOf(view);
+    const values = { width, height };
+    for (const [name, angle] of Object.entries(view.pose)) {
+      values[name.replace(/Deg$/, "_deg")] = Number(angle.toFixed(4));
+    }
     view.overlay.say(text("captured", { size: `${width} × ${height}` }));
-    return this.fillIn({ ...angles, width, height });
+    return this.fillIn(values);
   }
 
   /** Give the node's inputs values; where a wire gives others, say so. */
@@ -175,7 +168,7 @@ class PanoramaWidget {
     this.measures.show(null);
     this.other = null;
     this.view.compare(null);
-    const gone = problem instanceof PictureGoneError;
+    const { gone } = problem;
     this.view.clear(gone ? text("runAgain", { problem: problem.message }) : problem.message, !gone);
   }
 
@@ -183,7 +176,6 @@ class PanoramaWidget {
     unlink(this.view);
     this.comparison.dispose();
     this.mask?.dispose();
-    this.measures.dispose();
     this.player.close();
     this.view.dispose();
   }

@@ -1,12 +1,14 @@
 /** The panel of measures: what is under the pointer, the figures of seam and poles, and the seam row by row. */
 
-import { element } from "./elements.mjs";
+import { element, group } from "./elements.mjs";
 import { clamp, formatDegrees } from "../geometry/projection.mjs";
 import { readingAt } from "../picture/reading.mjs";
 import { text } from "../texts/text.mjs";
 
-const CUT = 1.6; // as the report's words have it
-const SAY_AFTER_MS = 900; // after the view's own angles
+// As the report's words have it.
+const CUT = 1.6;
+// After the view's own angles.
+const SAY_AFTER_MS = 900;
 
 // Infinity arrives as null.
 const number = (value, digits = 2) => Number(value ?? Infinity).toFixed(digits);
@@ -49,27 +51,20 @@ export class MeasuresTool {
     this.reading = element("p", "");
     this.figures = element("dl", "");
     this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
-    this.panel = element(
-      "div", "pd360-panel pd360-measures", { role: "group", "aria-label": text("measures"), hidden: "" },
-      this.reading, this.figures, this.chart,
-    );
+    this.panel = group("pd360-panel pd360-measures", "measures", this.reading, this.figures, this.chart);
     view.overlay.options.panel.before(this.panel);
-    this.button = view.addTool("measure", text("measures"), "m", () => this.toggle());
+    this.button = view.overlay.addTool("measure", "measures", "m", () => this.toggle());
     view.canvas.addEventListener("pointermove", (event) => this.update(view.controls.position(event)));
     // Keys turn the view: then its middle counts.
-    view.root.addEventListener("keydown", () => this.update(null), { signal: view.listeners.signal });
-    const { drawn } = view;
-    view.drawn = () => {
-      drawn();
-      this.update();
-    };
+    view.root.addEventListener("keydown", () => this.update(null));
+    view.drawn.push(() => this.update());
     this.show(null);
     this.toggle(false);
   }
 
   toggle(open = this.panel.hidden) {
     this.panel.hidden = !open;
-    this.button.setAttribute("aria-expanded", String(open));
+    this.button.setAttribute("aria-expanded", open);
     this.update();
   }
 
@@ -88,16 +83,11 @@ export class MeasuresTool {
     this.pointer = pointer;
     view.root.classList.toggle("pd360-aims", !panel.hidden && !pointer);
     if (panel.hidden) return;
-    const { x, y } = pointer ?? { x: view.surfaceSize[0] / 2, y: view.surfaceSize[1] / 2 };
-    const line = `${text(pointer ? "pointer" : "middle")}: ${readingAt(view, view.lonLatAt(x, y))}`;
+    const place = view.lonLatAt(...(pointer ?? view.middle));
+    const line = `${text(pointer ? "pointer" : "middle")}: ${readingAt(view, place)}`;
     if (line === reading.textContent) return;
     reading.textContent = line;
     clearTimeout(this.saying);
     if (!pointer) this.saying = setTimeout(() => view.overlay.announce(line), SAY_AFTER_MS);
-  }
-
-  dispose() {
-    clearTimeout(this.saying);
-    this.panel.remove();
   }
 }

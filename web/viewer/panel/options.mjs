@@ -1,100 +1,86 @@
 /** The panel over the picture where modes, display settings and the size of pictures are chosen. */
 
 import { LENGTHS } from "../picture/capture.mjs";
-import { DISPLAY, EXPOSURE_RANGE_EV, GAMMA_RANGE } from "../picture/display.mjs";
-import { element, iconButton, selectRow, sliderRow } from "./elements.mjs";
+import { DISPLAY, RANGES } from "../picture/display.mjs";
+import { element, group, iconButton, newId, selectRow, sliderRow, textButton } from "./elements.mjs";
 import { MODE_NAMES, keyOf } from "../geometry/modes.mjs";
 import { EYES, STEREO } from "../picture/stereo.mjs";
 import { text } from "../texts/text.mjs";
 
 const SLIDERS = {
   exposureEv: {
-    range: EXPOSURE_RANGE_EV, step: 0.1,
+    range: RANGES.exposureEv, step: 0.1,
     shown: (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} EV`,
   },
-  gamma: { range: GAMMA_RANGE, step: 0.05, shown: (value) => value.toFixed(2) },
+  gamma: { range: RANGES.gamma, step: 0.05, shown: (value) => value.toFixed(2) },
 };
 
-const SWITCHES = ["checker", "seamLine", "contrast", "heat"];
-const ONLY_AT_THE_SEAM = ["seamLine", "contrast"];
+/** By name, whether they belong to the seam view only. */
+const SWITCHES = { checker: false, seamLine: true, contrast: true, heat: false };
 
-let serial = 0;
+const nameOfLength = (length) => (Number(length) ? length : text(`${length}Length`));
 
 export class OptionsPanel {
-  /**
-   * @param {HTMLElement} root the viewer
-   * @param {{setMode: (mode: string) => void, setDisplay: (changes: object) => void,
-   *     setLength: (name: string) => void}} actions
-   */
-  constructor(root, actions) {
-    serial += 1;
-    this.root = root;
-    this.actions = actions;
-    const id = `pd360-options-${serial}`;
-    this.opener = iconButton("options", text("options"), () => this.toggle());
-    this.opener.setAttribute("aria-expanded", "false");
-    this.opener.setAttribute("aria-controls", id);
-    this.panel = element(
-      "div", "pd360-panel", { id, role: "group", "aria-label": text("options"), hidden: "" },
-      this.makeModes(), this.makeDisplay(), this.makeStereo(), this.makePictures(),
+  /** @param {PanoramaView} view */
+  constructor(view) {
+    this.view = view;
+    this.shows = []; // what shows a setting, each called with all of them
+    const id = newId();
+    const toggles = { "aria-expanded": false, "aria-controls": id };
+    this.opener = iconButton("options", "options", () => this.toggle(), toggles);
+    this.panel = group(
+      "pd360-panel", "options", this.makeModes(), this.makeDisplay(), this.makeStereo(),
+      group("pd360-display", "pictures", this.select("length", LENGTHS, nameOfLength)),
     );
+    Object.assign(this.panel, { id, hidden: true });
     this.panel.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
       this.toggle(false);
     });
-    root.append(this.panel);
-    this.showMode("perspective");
-    this.showDisplay(DISPLAY);
+    view.root.append(this.panel);
+    this.showMode(view.mode);
+    this.showDisplay(view.display);
     this.showEyes(false);
   }
 
   makeModes() {
     this.modeButtons = new Map(MODE_NAMES.map((mode) => {
-      const key = element("kbd", "pd360-key", { "aria-hidden": "true" }, keyOf(mode));
-      const made = element("button", "pd360-choice", { type: "button" }, key, text(mode));
-      made.setAttribute("aria-keyshortcuts", keyOf(mode));
-      made.addEventListener("click", () => this.actions.setMode(mode));
+      const key = keyOf(mode);
+      const made = textButton(mode, () => this.view.setMode(mode), { key });
+      made.prepend(element("kbd", "pd360-key", { "aria-hidden": true }, key));
       return [mode, made];
     }));
-    const attributes = { role: "group", "aria-label": text("modes") };
-    return element("div", "pd360-modes", attributes, ...this.modeButtons.values());
+    return group("pd360-modes", "modes", ...this.modeButtons.values());
   }
 
   makeDisplay() {
-    this.sliders = new Map(Object.entries(SLIDERS).map(([name, settings]) =>
-      [name, sliderRow({ ...settings, label: text(name) },
-        (value) => this.actions.setDisplay({ [name]: value }))]));
-    this.switches = new Map(SWITCHES.map((name) => {
-      const made = element("button", "pd360-choice", { type: "button", "aria-pressed": "false" }, text(name));
-      made.addEventListener("click", () => {
-        this.actions.setDisplay({ [name]: made.getAttribute("aria-pressed") !== "true" });
-      });
+    const sliders = Object.entries(SLIDERS).map(([name, settings]) => {
+      const { row, show } = sliderRow(name, settings, (value) => this.view.setDisplay({ [name]: value }));
+      this.shows.push((display) => show(display[name]));
+      return row;
+    });
+    this.switches = new Map(Object.keys(SWITCHES).map((name) => {
+      const made = textButton(name, () => this.view.setDisplay({ [name]: !this.view.display[name] }));
+      this.shows.push((display) => made.setAttribute("aria-pressed", display[name]));
       return [name, made];
     }));
-    const neutral = element("button", "pd360-choice", { type: "button" }, text("neutral"));
-    neutral.addEventListener("click", () => this.actions.setDisplay(DISPLAY));
-    const rows = [...this.sliders.values()].map(({ row }) => row);
-    const attributes = { role: "group", "aria-label": text("display") };
-    return element("div", "pd360-display", attributes, ...rows, ...this.switches.values(), neutral);
-  }
-
-  makePictures() {
-    const named = (name) => (Number(name) ? name : text(`${name}Length`));
-    const row = selectRow(text("length"), LENGTHS, named, (name) => this.actions.setLength(name));
-    this.length = row.control;
-    return element("div", "pd360-display", { role: "group", "aria-label": text("pictures") }, row);
+    const { length, ...others } = DISPLAY;
+    const neutral = textButton("neutral", () => this.view.setDisplay(others));
+    return group("pd360-display", "display", ...sliders, ...this.switches.values(), neutral);
   }
 
   makeStereo() {
-    const named = (name) => text(`${name}Eye`);
-    const rows = {
-      stereo: selectRow(text("stereo"), STEREO, named, (stereo) => this.actions.setDisplay({ stereo })),
-      eye: selectRow(text("eye"), EYES, named, (eye) => this.actions.setDisplay({ eye })),
-    };
-    this.selects = Object.entries(rows).map(([name, row]) => [name, row.control]);
-    this.eyeRow = rows.eye;
-    return element("div", "pd360-display", { role: "group", "aria-label": text("stereo") }, ...Object.values(rows));
+    const named = (choice) => text(`${choice}Eye`);
+    this.eyeRow = this.select("eye", EYES, named);
+    return group("pd360-display", "stereo", this.select("stereo", STEREO, named), this.eyeRow);
+  }
+
+  /** A list for the setting `name`. */
+  select(name, choices, named) {
+    const row = selectRow(name, choices, named, (choice) => this.view.setDisplay({ [name]: choice }));
+    this.shows.push((display) => (row.control.value = display[name]));
+    return row;
   }
 
   /** Whether there are two eyes to choose from. */
@@ -102,38 +88,23 @@ export class OptionsPanel {
     this.eyeRow.hidden = !two;
   }
 
-  /** One of LENGTHS. */
-  showLength(name) {
-    this.length.value = name;
-  }
-
-  get open() {
-    return !this.panel.hidden;
-  }
-
   /** Opening moves the focus to the mode that is on; closing moves it back to the button. */
-  toggle(open = !this.open) {
-    if (open === this.open) return;
-    const hadFocus = this.panel.contains(document.activeElement);
-    this.panel.hidden = !open;
-    this.opener.setAttribute("aria-expanded", String(open));
-    if (open) this.modeButtons.get(this.mode).focus({ preventScroll: true });
-    else if (hadFocus) this.opener.focus({ preventScroll: true });
+  toggle(open = this.panel.hidden) {
+    const { panel, opener } = this;
+    if (open !== panel.hidden) return;
+    const hadFocus = panel.contains(document.activeElement);
+    panel.hidden = !open;
+    opener.setAttribute("aria-expanded", open);
+    if (open) this.modeButtons.get(this.view.mode).focus({ preventScroll: true });
+    else if (hadFocus) opener.focus({ preventScroll: true });
   }
 
   showMode(mode) {
-    this.mode = mode;
-    for (const [name, made] of this.modeButtons) made.setAttribute("aria-pressed", String(name === mode));
-    for (const name of ONLY_AT_THE_SEAM) this.switches.get(name).hidden = mode !== "seam";
+    for (const [name, made] of this.modeButtons) made.setAttribute("aria-pressed", name === mode);
+    for (const [name, made] of this.switches) made.hidden = SWITCHES[name] && mode !== "seam";
   }
 
   showDisplay(display) {
-    for (const [name, { show }] of this.sliders) show(display[name], SLIDERS[name].shown(display[name]));
-    for (const [name, made] of this.switches) made.setAttribute("aria-pressed", String(display[name]));
-    for (const [name, made] of this.selects) made.value = display[name];
-  }
-
-  dispose() {
-    this.panel.remove();
+    for (const show of this.shows) show(display);
   }
 }

@@ -2,7 +2,7 @@
  * What lies over the picture: toolbar, compass and read-out, notices, and the texts for screen readers.
  */
 
-import { element, iconButton } from "./elements.mjs";
+import { element, group, iconButton, newId } from "./elements.mjs";
 import { OptionsPanel } from "./options.mjs";
 import { compassPoint, formatDegrees } from "../geometry/projection.mjs";
 import { text } from "../texts/text.mjs";
@@ -10,50 +10,54 @@ import { text } from "../texts/text.mjs";
 const SAY_MS = 6000; // how long a line about what was done stays
 const ANNOUNCE_AFTER_MS = 600; // a screen reader hears where the view came to rest, not every frame
 
-let serial = 0;
-
 export class Overlay {
-  /** @param {{zoomIn, zoomOut, reset, fullscreen, setMode, setDisplay, setLength}} actions what the buttons do */
-  constructor(root, actions) {
-    serial += 1;
-    this.root = root;
+  /** @param {PanoramaView} view */
+  constructor(view) {
+    const { root } = view;
+    this.view = view;
     this.angles = element("span", "pd360-angles");
-    const [beam, north] = [element("span", "pd360-beam"), element("span", "pd360-north")];
-    this.dial = element("span", "pd360-dial", {}, beam, north);
-    this.readout = element("div", "pd360-readout", { "aria-hidden": "true" }, this.dial, this.angles);
+    this.dial = element("span", "pd360-dial");
+    const readout = element("div", "pd360-readout", { "aria-hidden": true }, this.dial, this.angles);
     this.live = element("div", "pd360-unseen", { "aria-live": "polite" });
-    this.help = element("div", "pd360-unseen", { id: `pd360-help-${serial}` }, text("help"));
+    this.help = element("div", "pd360-unseen", { id: newId() }, text("help"));
     this.notices = element("div", "pd360-notices", { role: "status" });
     this.message = element("div", "pd360-message", { role: "status" });
-    this.caption = element("div", "pd360-caption");
-    this.progress = element("div", "pd360-progress", { "aria-hidden": "true" });
-    this.options = new OptionsPanel(root, actions);
-    this.toolbar = this.makeToolbar(actions);
-    const bar = element("div", "pd360-bar", {}, this.readout, this.toolbar);
-    this.foot = element("div", "pd360-foot", {}, this.caption, bar);
-    this.parts = [this.progress, this.message, this.notices, this.foot, this.live, this.help];
+    this.options = new OptionsPanel(view);
+    this.toolbar = this.makeToolbar(view);
+    this.bar = element("div", "pd360-bar", {}, readout, this.toolbar);
+    this.foot = element("div", "pd360-foot", {}, this.bar);
+    const progress = element("div", "pd360-progress", { "aria-hidden": true });
     root.setAttribute("aria-describedby", this.help.id);
-    this.options.panel.before(...this.parts); // Tab goes from the toolbar into the panel
+    // Tab goes from the toolbar into the panel.
+    this.options.panel.before(progress, this.message, this.notices, this.foot, this.live, this.help);
   }
 
-  makeToolbar(actions) {
-    this.fullscreenButton = iconButton("fullscreen", text("fullscreen"), actions.fullscreen);
+  makeToolbar(view) {
+    const fullscreen = iconButton("fullscreen", "fullscreen", () => view.toggleFullscreen());
+    view.root.addEventListener("fullscreenchange", () => fullscreen.setAttribute("aria-pressed", view.isFullscreen));
     return element(
       "div", "pd360-toolbar", { role: "toolbar", "aria-label": text("toolbar") },
       this.options.opener,
-      iconButton("zoom-in", text("zoomIn"), actions.zoomIn),
-      iconButton("zoom-out", text("zoomOut"), actions.zoomOut),
-      iconButton("reset", text("reset"), actions.reset),
-      this.fullscreenButton,
+      iconButton("zoom-in", "zoomIn", () => view.zoom(1)),
+      iconButton("zoom-out", "zoomOut", () => view.zoom(-1)),
+      iconButton("reset", "reset", () => view.reset()),
+      fullscreen,
     );
   }
 
-  /** A further button, which a key does as well; the help for screen readers names both. */
-  addTool(icon, label, key, action) {
-    const made = iconButton(icon, `${label} (${key.toUpperCase()})`, action);
-    made.setAttribute("aria-keyshortcuts", key);
+  /** A further button with `more` attributes, which a key does as well; the help for screen readers names both. */
+  addTool(icon, name, key, action, more) {
+    const made = iconButton(icon, name, action, { key, ...more });
+    this.view.setKeys({ [key]: action });
     this.toolbar.insertBefore(made, this.toolbar.querySelector(".pd360-zoom-in"));
-    this.help.append(` ${key.toUpperCase()}: ${label}.`);
+    this.help.append(` ${key.toUpperCase()}: ${text(name)}.`);
+    return made;
+  }
+
+  /** A further bar of controls, above the toolbar. */
+  addBar(...what) {
+    const made = group(...what);
+    this.bar.before(made);
     return made;
   }
 
@@ -76,24 +80,19 @@ export class Overlay {
    * show a whole picture; null in the others.
    */
   showPose({ yawDeg, pitchDeg, fovDeg }, mode, magnification) {
-    const percent = magnification === null ? null : Math.round(100 * magnification);
-    const parts = [
-      text(compassPoint(yawDeg)),
-      `${text("yaw")} ${formatDegrees(yawDeg)}`, `${text("pitch")} ${formatDegrees(pitchDeg)}`,
-      percent === null ? `${text("fov")} ${Math.round(fovDeg)}°` : `${text("zoom")} ${percent} %`,
-    ];
-    if (mode !== "perspective") parts.unshift(text(mode));
-    const line = parts.join(" · ");
+    const percent = Math.round(100 * magnification);
+    const said = (key, between, [yaw, pitch]) => {
+      const name = mode === "perspective" ? "" : text(mode) + between;
+      return name + text(key, { facing: text(compassPoint(yawDeg)), yaw, pitch, fov: Math.round(fovDeg), percent });
+    };
+    const line = said(percent ? "seenZoom" : "seenFov", " · ", [yawDeg, pitchDeg].map(formatDegrees));
     if (this.angles.textContent === line) return;
     this.angles.textContent = line;
     this.dial.style.setProperty("--pd360-yaw", `${yawDeg.toFixed(2)}deg`);
     this.dial.style.setProperty("--pd360-fov", `${Math.min(fovDeg, 360).toFixed(2)}deg`);
     clearTimeout(this.announcing);
     this.announcing = setTimeout(() => {
-      const [yaw, pitch, fov] = [yawDeg, pitchDeg, fovDeg].map(Math.round);
-      const name = mode === "perspective" ? "" : `${text(mode)}. `;
-      const values = { mode: name, yaw, pitch, fov, percent };
-      this.announce(text(percent === null ? "spokenFov" : "spokenZoom", values));
+      this.announce(said(percent ? "spokenZoom" : "spokenFov", ". ", [yawDeg, pitchDeg].map(Math.round)));
     }, ANNOUNCE_AFTER_MS);
   }
 
@@ -102,7 +101,12 @@ export class Overlay {
     const joined = lines.join("\n");
     if (joined === this.noticed) return; // of the next picture of a sequence
     this.noticed = joined;
-    this.notices.replaceChildren(...lines.map((line) => element("p", "pd360-notice", {}, line)));
+    this.notices.replaceChildren();
+    this.addNotices(lines);
+  }
+
+  addNotices(lines) {
+    this.notices.append(...lines.map((line) => element("p", "pd360-notice", {}, line)));
   }
 
   /** A line in the middle while there is no picture; "" removes it. */
@@ -111,25 +115,7 @@ export class Overlay {
     this.message.classList.toggle("pd360-error", isError);
   }
 
-  /** Lines about the picture, such as its seam figures. */
-  showCaption(lines) {
-    this.caption.replaceChildren(...lines.map((line) => element("p", "", {}, line)));
-  }
-
   showBusy(busy) {
-    this.root.setAttribute("aria-busy", String(busy));
-    this.progress.classList.toggle("pd360-busy", busy);
-  }
-
-  showFullscreen(active) {
-    this.root.classList.toggle("pd360-is-fullscreen", active);
-    this.fullscreenButton.setAttribute("aria-pressed", String(active));
-  }
-
-  dispose() {
-    clearTimeout(this.announcing);
-    clearTimeout(this.saying);
-    for (const part of this.parts) part.remove();
-    this.options.dispose();
+    this.view.root.setAttribute("aria-busy", busy);
   }
 }

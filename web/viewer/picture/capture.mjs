@@ -1,10 +1,16 @@
-/** A view as a picture: how large it becomes and where its camera stands. Pure functions. */
+/** A view as a picture: how large it becomes, where its camera stands, and PNG files through the browser's downloads. */
 
+import { displayIn } from "./display.mjs";
 import { MODES } from "../geometry/modes.mjs";
+import { clamp } from "../geometry/projection.mjs";
+import { element } from "../panel/elements.mjs";
+import { text } from "../texts/text.mjs";
 
+const KEEP_ADDRESS_MS = 60_000; // the browser may ask the person first where to put the file
 const STEP = 8; // models work in blocks of 8 pixels
 const LARGEST = 8192;
-const FREEDOM = 1 / 8; // how far the longer side may be off to meet the window's proportions
+// How far the longer side may be off to meet the window's proportions.
+const FREEDOM = 1 / 8;
 const GOOD = 0.5; // pixels that the shorter side may be off
 
 /** How long the longer side of a picture becomes, by name. */
@@ -17,18 +23,17 @@ export const LENGTHS = Object.freeze(["512", "768", "1024", "1536", "2048", "win
 export function pictureSize(windowWidth, windowHeight, length) {
   const share = Math.min(windowWidth, windowHeight) / Math.max(windowWidth, windowHeight);
   const most = LARGEST / STEP;
-  const goal = Math.min(Math.max(Math.round(length / STEP), 1), most);
+  const goal = clamp(Math.round(length / STEP), 1, most);
   let best = null;
   for (let away = 0; away <= goal * FREEDOM; away += 1) {
     for (const long of [goal - away, goal + away]) {
       const short = Math.max(1, Math.round(long * share));
       const off = STEP * Math.abs(short - long * share);
-      if (long <= most && (!best || off < best.off)) best = { long, short, off };
+      if (long <= most && !(off >= best?.off)) best = { size: [STEP * long, STEP * short], off };
     }
     if (best.off <= GOOD) break;
   }
-  const [long, short] = [STEP * best.long, STEP * best.short];
-  return windowWidth >= windowHeight ? [long, short] : [short, long];
+  return windowWidth >= windowHeight ? best.size : best.size.reverse();
 }
 
 /** The length named `name`, for a window seen through `lens`; `around` is the panorama's width in pixels. */
@@ -47,4 +52,45 @@ export function isCameraView(mode) {
 /** A pose in tenths of a degree, as the read-out shows it. */
 export function roundedPose(pose) {
   return Object.fromEntries(Object.entries(pose).map(([name, angle]) => [name, Math.round(angle * 10) / 10]));
+}
+
+/** [width, height] of a picture of the view: multiples of 8 in the window's proportions. */
+export function sizeOf(view) {
+  const { width, height } = view.canvas;
+  return pictureSize(width, height, pictureLength(view.display.length, view.lens(width, height), view.picture.around));
+}
+
+/** Save the view as a file and say so; “as the window” is then exactly that size. */
+export async function saveView(view) {
+  if (!view.picture) return view.overlay.say(text("nothingToSave"));
+  const { width, height } = view.canvas;
+  try {
+    const name = await save(view, view.display.length === "window" ? [width, height] : sizeOf(view));
+    view.overlay.say(text("saved", { name }));
+  } catch (problem) {
+    view.overlay.say(problem.message);
+  }
+}
+
+/** The file's name. Nothing that lies over the picture comes with it. */
+async function save(view, [width, height]) {
+  const { mode, pose, renderer } = view;
+  const canvas = element("canvas", "", { width, height });
+  const lens = view.lens(width, height);
+  const display = { ...displayIn(mode, view.display), seamLine: false };
+  const paint = () => view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
+  paint();
+  // The tiles that it lacks.
+  await renderer.pool.complete(lens);
+  if (renderer.lost || !view.picture) throw new Error(text("wentAway"));
+  paint();
+  renderer.shrink();
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  if (!blob) throw new Error(text("tooLarge", { size: `${width} × ${height}` }));
+  const [yaw, pitch] = [Math.round(pose.yawDeg), Math.round(pose.pitchDeg)];
+  const download = `${mode}_yaw${yaw}_pitch${pitch}_${width}x${height}.png`;
+  const href = URL.createObjectURL(blob);
+  element("a", "", { href, download }).click();
+  setTimeout(() => URL.revokeObjectURL(href), KEEP_ADDRESS_MS);
+  return download;
 }

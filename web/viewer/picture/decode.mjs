@@ -3,10 +3,7 @@
 import { text } from "../texts/text.mjs";
 
 /** Colours as they are in the file, so that pixels stay comparable: not converted, not multiplied by alpha. */
-export const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
-
-/** A picture that is not there any more: temporary files go when the server restarts. */
-export class PictureGoneError extends Error {}
+const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 export async function decoded(blob) {
   try {
@@ -16,9 +13,14 @@ export async function decoded(blob) {
   }
 }
 
+export function resized(bitmap, resizeWidth, resizeHeight, resizeQuality) {
+  return createImageBitmap(bitmap, { ...EXACT, resizeWidth, resizeHeight, resizeQuality });
+}
+
 export async function fetched(address, signal) {
   const response = await fetch(address, { signal, credentials: "same-origin" });
-  if (response.status === 404) throw new PictureGoneError(text("gone"));
+  // Temporary files go when the server restarts.
+  if (response.status === 404) throw Object.assign(new Error(text("gone")), { gone: true });
   if (!response.ok) throw new Error(text("serverSaid", { status: response.status }));
   return response.blob();
 }

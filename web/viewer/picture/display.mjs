@@ -1,4 +1,4 @@
-/** How the picture's values are shown: settings that never change the picture itself. */
+/** How the picture is shown, saved and captured: settings that never change the picture itself. */
 
 import { clamp } from "../geometry/projection.mjs";
 
@@ -11,23 +11,24 @@ import { clamp } from "../geometry/projection.mjs";
  * heat        steps between columns in false colours (gl/heat.mjs) over a dim picture
  * stereo      how two eyes lie in the picture, one of STEREO (picture/stereo.mjs)
  * eye         which of them is shown, one of EYES
+ * length      how long the longer side of saved and captured pictures becomes, one of LENGTHS (picture/capture.mjs)
  * smooth      average where the window is coarser than the picture; otherwise read points at full resolution
  */
 export const DISPLAY = Object.freeze({
   exposureEv: 0, gamma: 1, checker: false, seamLine: true, contrast: false, heat: false,
-  stereo: "auto", eye: "left", smooth: true,
+  stereo: "auto", eye: "left", length: "1024", smooth: true,
 });
 
-export const EXPOSURE_RANGE_EV = Object.freeze([-4, 4]);
-export const GAMMA_RANGE = Object.freeze([0.4, 2.5]);
+export const RANGES = Object.freeze({ exposureEv: [-4, 4], gamma: [0.4, 2.5] });
 
 /** `display` with some settings changed; numbers are kept in range. */
 export function changedDisplay(display, changes) {
-  const unknown = Object.keys(changes).filter((name) => !Object.hasOwn(DISPLAY, name));
-  if (unknown.length > 0) throw new Error(`There is no display setting “${unknown[0]}”.`);
+  const unknown = Object.keys(changes).find((name) => !Object.hasOwn(DISPLAY, name));
+  if (unknown) throw new Error(`There is no display setting “${unknown}”.`);
   const changed = { ...display, ...changes };
-  changed.exposureEv = clamp(Number(changed.exposureEv) || 0, ...EXPOSURE_RANGE_EV);
-  changed.gamma = clamp(Number(changed.gamma) || 1, ...GAMMA_RANGE);
+  for (const [name, range] of Object.entries(RANGES)) {
+    changed[name] = clamp(Number(changed[name]) || DISPLAY[name], ...range);
+  }
   return changed;
 }
 

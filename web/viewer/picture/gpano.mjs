@@ -10,7 +10,7 @@ const FIELDS = [
  * sphere, false where the numbers contradict each other.
  */
 export function cropIn(text) {
-  const number = (name) => Number(text.match(new RegExp(`GPano:${name}Pixels\\s*(?:=\\s*["']|>)\\s*(\\d+)`))?.[1]);
+  const number = (name) => Number(text.match(new RegExp(`GPano:${name}Pixels[\\s="'>]+(\\d+)`))?.[1]);
   const [left, top, width, height, fullWidth, fullHeight] = FIELDS.map(number);
   if (Number.isNaN(left + top + width + height + fullWidth + fullHeight)) return null;
   if (width === fullWidth && height === fullHeight) return null;

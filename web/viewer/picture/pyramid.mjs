@@ -10,7 +10,7 @@
 
 import { TILE } from "../geometry/tiles_seen.mjs";
 import { coverage } from "../geometry/projection.mjs";
-import { EXACT } from "./decode.mjs";
+import { resized } from "./decode.mjs";
 
 // Pictures whose sides are no longer stay in one piece.
 const WHOLE = 4096;
@@ -39,9 +39,8 @@ function longest({ width, height }) {
 /** 2:1 stays exactly 2:1. */
 function halved(bitmap) {
   const { width, height } = bitmap;
-  const resizeHeight = Math.max(1, height >> 1);
-  const resizeWidth = width === 2 * height ? 2 * resizeHeight : Math.max(1, width >> 1);
-  return createImageBitmap(bitmap, { ...EXACT, resizeWidth, resizeHeight, resizeQuality: "medium" });
+  const high = Math.max(1, height >> 1);
+  return resized(bitmap, width === 2 * height ? 2 * high : Math.max(1, width >> 1), high, "medium");
 }
 
 /** A tile and its border: around the back meridian, over the poles, or the edge again where the sphere is open. */
@@ -53,12 +52,11 @@ function cutTile(bitmap, x, y) {
   // In memory, since it is read once, by the upload.
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.translate(1 - x, 1 - y);
-  const strip = (left, top, wide, high, toX, toY) =>
-    context.drawImage(bitmap, left, top, wide, high, toX, toY, wide, high);
+  const drawRow = (from, left, to) => context.drawImage(bitmap, 0, from, width, 1, left, to, width, 1);
   for (const shift of full ? [-width / 2, width / 2] : [0]) {
-    strip(0, 0, width, 1, shift, -1);
-    strip(0, height - 1, width, 1, shift, height);
+    drawRow(0, shift, -1);
+    drawRow(height - 1, shift, height);
   }
-  for (const shift of wraps ? [-width, 0, width] : [-1, 1, 0]) strip(0, 0, width, height, shift, 0);
+  for (const shift of wraps ? [-width, 0, width] : [-1, 1, 0]) context.drawImage(bitmap, shift, 0);
   return canvas;
 }

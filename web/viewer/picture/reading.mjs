@@ -23,10 +23,10 @@ export function pixelAt([lon, lat], { size, sphere, offset, around }) {
 export function readingAt({ picture, renderer }, place) {
   if (!picture || !place) return text("outside");
   const [lon, lat] = place.map((angle) => formatDegrees(degrees(angle)));
-  if (picture.cube) return `lon ${lon} · lat ${lat}`;
+  if (picture.cube) return text("place", { lon, lat });
   const found = pixelAt(place, picture);
   if (!found) return text("outside");
   const [texel, [x, y]] = found;
   const colour = readTexels(renderer.gl, picture, 0, ...texel, 1).subarray(0, 3).join(" ");
-  return `lon ${lon} · lat ${lat} · x ${x} · y ${y} · RGB ${picture.around === picture.sphere[0] ? "" : "≈ "}${colour}`;
+  return text(picture.around === picture.sphere[0] ? "pixel" : "nearPixel", { lon, lat, x, y, colour });
 }

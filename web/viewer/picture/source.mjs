@@ -1,9 +1,8 @@
 /** From a picture's address or bytes to something the graphics card takes, decoded off the main thread. */
 
-import { EXACT, decoded, fetched } from "./decode.mjs";
-import { clamp, coverage } from "../geometry/projection.mjs";
+import { decoded, fetched, resized } from "./decode.mjs";
+import { coverage } from "../geometry/projection.mjs";
 import { cutBitmap } from "./pyramid.mjs";
-import { element } from "../panel/elements.mjs";
 import { readCrop } from "./gpano.mjs";
 import { stereoOf } from "./stereo.mjs";
 import { text } from "../texts/text.mjs";
@@ -13,12 +12,11 @@ import { text } from "../texts/text.mjs";
  *
  * @param {string|Blob|{load: () => Promise<object>}} source as for `loadPicture`, or what gives such a picture; one that
  *     is `kept` is not closed by who shows it
- * @param {{crop?: object, cube?: boolean}} options which part of the sphere it is, when its file does not say (see
- *     picture/gpano.mjs); whether it is six faces of a cube, F R B above L U D
+ * @param {{cube?: boolean}} options whether it is six faces of a cube, F R B above L U D
  */
-export async function pictureFor(source, { crop, cube }, limit, signal) {
+export async function pictureFor(source, { cube }, limit, signal) {
   const picture = await (source.load ? source.load() : loadPicture(source, cube ? Infinity : limit, signal));
-  return { ...picture, crop: crop ?? picture.crop, cube };
+  return { ...picture, cube };
 }
 
 /**
@@ -28,9 +26,9 @@ export async function pictureFor(source, { crop, cube }, limit, signal) {
  *     address of its preview, [width, height] of the levels that are cut into tiles, and `address(level, column, row)`
  * @param {number} limit largest width or height of a texture
  * @param {AbortSignal} signal stops the download
- * @returns {Promise<{bitmap: ImageBitmap, width: number, height: number, scaled: boolean, crop: object, tiles: object}>}
- *     `width` and `height` are the true size; the bitmap is smaller when `scaled`, or when there are `tiles` (see
- *     picture/pyramid.mjs). The caller closes it. `crop` is what picture/gpano.mjs finds in the file.
+ * @returns {Promise<{bitmap: ImageBitmap, width: number, height: number, crop: object, tiles: object}>}
+ *     `width` and `height` are the true size; the bitmap is smaller when a texture cannot hold it, or when there are
+ *     `tiles` (see picture/pyramid.mjs). The caller closes it. `crop` is what picture/gpano.mjs finds in the file.
  */
 export async function loadPicture(source, limit, signal) {
   if (source.levels) {
@@ -40,33 +38,27 @@ export async function loadPicture(source, limit, signal) {
     return { bitmap, width, height, tiles: { levels: source.levels, load } };
   }
   const blob = source instanceof Blob ? source : await fetched(source, signal);
-  const crop = await readCrop(blob);
-  const bitmap = await decoded(blob);
+  const [crop, bitmap] = await Promise.all([readCrop(blob), decoded(blob)]);
   const { width, height } = bitmap;
-  if (limit < Infinity && stereoOf({ width, height, crop }, "auto") === "one" && !crop) {
-    const cut = await cutBitmap(bitmap, limit);
-    if (cut) return { ...cut, width, height, crop };
+  const picture = { bitmap, width, height, crop };
+  if (limit < Infinity && stereoOf(picture, "auto") === "one" && !crop) {
+    return { ...picture, ...(await cutBitmap(bitmap, limit)) };
   }
-  const [fitWidth, fitHeight] = fittedSize(width, height, limit);
-  if (fitWidth === width && fitHeight === height) return { bitmap, width, height, scaled: false, crop };
-  const smaller = await createImageBitmap(bitmap, {
-    ...EXACT, resizeWidth: fitWidth, resizeHeight: fitHeight, resizeQuality: "high",
-  });
+  if (Math.max(width, height) <= limit) return picture;
+  picture.bitmap = await resized(bitmap, ...fittedSize(width, height, limit), "high");
   bitmap.close();
-  return { bitmap: smaller, width, height, scaled: true, crop };
+  return picture;
 }
 
 /** The largest size of the same proportions with both sides within `limit`; 2:1 stays exactly 2:1. */
 export function fittedSize(width, height, limit) {
   const scale = Math.min(1, limit / Math.max(width, height));
-  if (scale === 1) return [width, height];
-  const fitHeight = clamp(Math.floor(height * scale), 1, limit);
-  if (width === 2 * height) return [2 * fitHeight, fitHeight];
-  return [clamp(Math.round(width * scale), 1, limit), fitHeight];
+  const fitHeight = Math.max(1, Math.floor(height * scale));
+  return [width === 2 * height ? 2 * fitHeight : Math.max(1, Math.round(width * scale)), fitHeight];
 }
 
 /** What the person should know about a loaded picture, in lines. */
-export function warningsAbout({ width, height, scaled, bitmap, crop, cube, tiles }, layout) {
+export function warningsAbout({ width, height, bitmap, crop, cube, tiles }, layout) {
   const warnings = [];
   const size = `${width} × ${height}`;
   if (crop === false) warnings.push(text("badCrop"));
@@ -77,7 +69,8 @@ export function warningsAbout({ width, height, scaled, bitmap, crop, cube, tiles
   } else if (!cube && !coverage(width, height).full) {
     warnings.push(text(width > 2 * height ? "openAround" : "openBehind", { size }));
   }
-  if (scaled || (tiles && layout !== "one")) warnings.push(text("scaled", { shown: `${bitmap.width} × ${bitmap.height}`, size }));
+  const sharp = bitmap.width === width || (tiles && layout === "one");
+  if (!sharp) warnings.push(text("scaled", { shown: `${bitmap.width} × ${bitmap.height}`, size }));
   return warnings;
 }
 
@@ -95,7 +88,6 @@ export function followTiles(view, { tiles }) {
     view.requestFrame();
     if (!problem || tiles.told) return;
     tiles.told = true;
-    const line = text("blurred", { problem: problem.message });
-    view.overlay.notices.append(element("p", "pd360-notice", {}, line));
+    view.overlay.addNotices([text("blurred", { problem: problem.message })]);
   };
 }

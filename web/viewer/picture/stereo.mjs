@@ -20,7 +20,6 @@ export function stereoOf({ width, height, crop, cube }, stereo) {
 /** What to draw one after the other: [handle, red, green, blue] with the channels that it fills. */
 export function eyesShown(picture, eye) {
   const right = picture?.right;
-  if (!right || eye === "left") return [[picture, true, true, true]];
-  if (eye === "right") return [[right, true, true, true]];
-  return [[picture, true, false, false], [right, false, true, true]];
+  if (right && eye === "both") return [[picture, true, false, false], [right, false, true, true]];
+  return [[right && eye === "right" ? right : picture, true, true, true]];
 }

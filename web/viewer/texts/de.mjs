@@ -29,12 +29,10 @@ export const DE = Object.freeze({
 
   // The read-out: which way it looks from the picture's centre, forward (V) or right of it …
   F: "V", FR: "VR", R: "R", BR: "HR", B: "H", BL: "HL", L: "L", FL: "VL",
-  yaw: "Drehung",
-  pitch: "Neigung",
-  fov: "Bildwinkel",
-  zoom: "Zoom",
-  spokenFov: "{mode}Drehung {yaw}, Neigung {pitch}, Bildwinkel {fov} Grad",
-  spokenZoom: "{mode}Drehung {yaw}, Neigung {pitch}, Zoom {percent} Prozent",
+  seenFov: "{facing} · Drehung {yaw} · Neigung {pitch} · Bildwinkel {fov}°",
+  seenZoom: "{facing} · Drehung {yaw} · Neigung {pitch} · Zoom {percent} %",
+  spokenFov: "Drehung {yaw}, Neigung {pitch}, Bildwinkel {fov} Grad",
+  spokenZoom: "Drehung {yaw}, Neigung {pitch}, Zoom {percent} Prozent",
 
   // Views and display
   options: "Ansichten und Darstellung",
@@ -143,6 +141,9 @@ export const DE = Object.freeze({
   pointer: "Zeiger",
   middle: "Mitte",
   outside: "außerhalb des Bildes",
+  place: "lon {lon} · lat {lat}",
+  pixel: "lon {lon} · lat {lat} · x {x} · y {y} · RGB {colour}",
+  nearPixel: "lon {lon} · lat {lat} · x {x} · y {y} · RGB ≈ {colour}",
   seamFigures: "Naht",
   ratios: "Verhältnis bei 1, 2, 8, 16 px",
   rank: "Stufe größer als bei",

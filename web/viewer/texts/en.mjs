@@ -29,12 +29,10 @@ export const EN = Object.freeze({
 
   // The read-out: which way it looks from the picture's centre, forward (F) or right of it …
   F: "F", FR: "FR", R: "R", BR: "BR", B: "B", BL: "BL", L: "L", FL: "FL",
-  yaw: "yaw",
-  pitch: "pitch",
-  fov: "fov",
-  zoom: "zoom",
-  spokenFov: "{mode}Yaw {yaw}, pitch {pitch}, field of view {fov} degrees",
-  spokenZoom: "{mode}Yaw {yaw}, pitch {pitch}, zoom {percent} percent",
+  seenFov: "{facing} · yaw {yaw} · pitch {pitch} · fov {fov}°",
+  seenZoom: "{facing} · yaw {yaw} · pitch {pitch} · zoom {percent} %",
+  spokenFov: "Yaw {yaw}, pitch {pitch}, field of view {fov} degrees",
+  spokenZoom: "Yaw {yaw}, pitch {pitch}, zoom {percent} percent",
 
   // Views and display
   options: "View modes and display",
@@ -143,6 +141,9 @@ export const EN = Object.freeze({
   pointer: "Pointer",
   middle: "Middle",
   outside: "outside of the picture",
+  place: "lon {lon} · lat {lat}",
+  pixel: "lon {lon} · lat {lat} · x {x} · y {y} · RGB {colour}",
+  nearPixel: "lon {lon} · lat {lat} · x {x} · y {y} · RGB ≈ {colour}",
   seamFigures: "Seam",
   ratios: "Ratio at 1, 2, 8, 16 px",
   rank: "Step larger than",

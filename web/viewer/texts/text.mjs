@@ -6,8 +6,7 @@ let texts = {};
 
 /** The language of LANGUAGES for a locale such as "de-AT": English where there is no better. */
 export function languageOf(locale) {
-  const wanted = String(locale).toLowerCase().split("-")[0];
-  return LANGUAGES.find((language) => language === wanted) ?? "en";
+  return LANGUAGES.find((language) => new RegExp(`^${language}\\b`, "i").test(locale)) ?? "en";
 }
 
 /** Take over a table before the first text is asked for. */
