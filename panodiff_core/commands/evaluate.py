@@ -40,7 +40,7 @@ def add_parser(commands) -> None:
         "--reader",
         type=Path,
         metavar="PATH",
-        help="attribute reader (default: the one that ships; DiT360 alone has one)",
+        help="attribute reader (default: the one that ships with the engine)",
     )
     add("--no-attributes", action="store_true", help="leave the attributes out; no reader is needed")
     for evaluation in EVALUATIONS.values():

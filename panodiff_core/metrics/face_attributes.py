@@ -82,7 +82,7 @@ def new_network(config: FaceReaderConfig) -> ReaderNetwork:
 
 
 def load_face_reader(folder: Path | None = None) -> FaceReader:
-    """The reader in `folder`, by default assets/star-reader, which `train star-reader` writes; none ships yet.
+    """The reader in `folder`, by default the one that ships; `train star-reader` writes others.
 
     Raises CheckpointError when it is absent, unreadable, not finite or does not fit its own configuration.
     """
