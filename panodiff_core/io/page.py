@@ -32,9 +32,9 @@ html, body { margin: 0; height: 100%; background: #0e1014; color: #e9edf3;
 #viewer { position: fixed; inset: 0; border-radius: 0; }
 .no-script #viewer, html:not(.no-script) #picture, #problem:empty { display: none; }
 #picture { position: fixed; inset: 0; width: 100%; height: 100%; object-fit: contain; }
-#viewer .pd360-notices { top: 74px; left: 16px; }
-#viewer .pd360-measures { top: 74px; }
-#viewer .pd360-panel { max-height: calc(100% - 124px); }
+#viewer .pd360-foot { top: 74px; }
+#viewer .pd360-readout { top: 74px; left: 16px; }
+#viewer .pd360-notices { top: 118px; left: 16px; }
 header { position: fixed; z-index: 1; inset: 0 0 auto; display: flex; align-items: flex-start; gap: 24px;
   justify-content: space-between; padding: 16px 16px 36px; pointer-events: none;
   background: linear-gradient(rgb(8 10 14 / 62%), transparent); }

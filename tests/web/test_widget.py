@@ -380,11 +380,34 @@ def test_text_is_shown_and_comes_back(page, kind):
     assert page.locator(".pd360-text").count() == 1
 
 
-def test_narrow_viewers_keep_their_buttons_inside(page):
+# Names of the buttons that a hand cannot reach: outside of the viewer, or under something else.
+UNREACHABLE = """node => {
+  const { root, overlay } = harness.view(node), outer = root.getBoundingClientRect();
+  const reached = (button) => {
+    const { left, right, top, bottom } = button.getBoundingClientRect();
+    if (left < outer.left || right > outer.right || top < outer.top || bottom > outer.bottom) return false;
+    return [[left, top], [right, bottom]].every(([x, y]) =>
+      document.elementFromPoint(0.8 * x + 0.1 * (left + right), 0.8 * y + 0.1 * (top + bottom)) === button);
+  };
+  return [...overlay.toolbar.children].filter((button) => !reached(button)).map((button) => button.title);
+}"""
+
+
+@pytest.mark.parametrize("width", [240, 320, 450, 600, 1000])
+def test_nothing_covers_the_toolbar_at_any_width(page, width):
     node = place(page)
-    page.evaluate("node => harness.nodes[node].setSize([220, 300])", node)
-    wait_until(page, "node => harness.pixels(node).width === 200", node)
-    outer = box(page, node).locator(".pd360").bounding_box()
-    for part in (".pd360-toolbar", ".pd360-readout"):
-        inner = box(page, node).locator(part).bounding_box()
+    viewer = box(page, node).locator(".pd360")
+    page.evaluate("([node, size]) => harness.nodes[node].setSize(size)", [node, [width, 260]])
+    wait_until(page, "([node, width]) => harness.pixels(node).width === width", [node, width - 20])
+    assert page.evaluate(UNREACHABLE, node) == []
+    viewer.focus()
+    for key in "mbh":  # measures, brush and histogram, which stay open
+        page.keyboard.press(key)
+        assert page.evaluate(UNREACHABLE, node) == [], key
+    viewer.locator(".pd360-options").click()
+    assert page.evaluate(UNREACHABLE, node) == []
+    outer, panel = viewer.bounding_box(), viewer.get_by_role("group", name="View modes and display").bounding_box()
+    assert panel["y"] >= outer["y"] and panel["height"] >= 90  # three lines of it, at least
+    for part in (".pd360-toolbar", ".pd360-readout", ".pd360-panel >> visible=true"):
+        inner = viewer.locator(part).first.bounding_box()
         assert inner["x"] >= outer["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]

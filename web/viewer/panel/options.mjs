@@ -38,7 +38,6 @@ export class OptionsPanel {
       event.stopPropagation();
       this.toggle(false);
     });
-    view.root.append(this.panel);
     this.showMode(view.mode);
     this.showDisplay(view.display);
     this.showEyes(false);

@@ -24,12 +24,10 @@ export class Overlay {
     this.message = element("div", "pd360-message", { role: "status" });
     this.options = new OptionsPanel(view);
     this.toolbar = this.makeToolbar(view);
-    this.bar = element("div", "pd360-bar", {}, readout, this.toolbar);
-    this.foot = element("div", "pd360-foot", {}, this.bar);
+    this.foot = element("div", "pd360-foot", {}, this.toolbar, this.options.panel);
     const progress = element("div", "pd360-progress", { "aria-hidden": true });
     root.setAttribute("aria-describedby", this.help.id);
-    // Tab goes from the toolbar into the panel.
-    this.options.panel.before(progress, this.message, this.notices, this.foot, this.live, this.help);
+    root.append(progress, this.message, this.notices, readout, this.foot, this.live, this.help);
   }
 
   makeToolbar(view) {
@@ -57,7 +55,7 @@ export class Overlay {
   /** A further bar of controls, above the toolbar. */
   addBar(...what) {
     const made = group(...what);
-    this.bar.before(made);
+    this.toolbar.before(made);
     return made;
   }
 
