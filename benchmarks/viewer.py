@@ -29,6 +29,7 @@ from tests.web.test_large_pictures import encoded, stored
 from .summary import interval
 
 FRAMES = 20
+RUNS = 50  # of one node, for what lasts
 WINDOWS = {"640x360": (640, 360, 8.0), "1280x720": (1280, 720, 25.0)}  # and the milliseconds that we allow
 SMALL = 4096
 SETUP = (Path(__file__).parent / "viewer_page.js").read_text(encoding="utf-8")
@@ -119,6 +120,30 @@ def frames(browser: Browser, server: Server, entry: dict) -> dict:
     return {name: {mode: interval(values) for mode, values in modes.items()} for name, modes in times.items()}
 
 
+def lasting(browser: Browser, server: Server, entry: dict) -> dict:
+    """What a node holds after its first runs and after RUNS more: heap after a forced collection, elements, bytes of
+    textures.
+    """
+    page = opened(browser, server)
+    session = page.context.new_cdp_session(page)
+    page.evaluate("entry => measureLoading(entry)", entry)
+
+    def held(runs: int) -> dict:
+        for _ in range(runs):
+            page.evaluate("entry => runAgain(entry)", entry)
+        page.wait_for_timeout(1500)  # announcements are over
+        session.send("HeapProfiler.collectGarbage")
+        return {
+            "heap_mb": session.send("Runtime.getHeapUsage")["usedSize"] / 1e6,
+            "nodes": session.send("Memory.getDOMCounters")["nodes"],
+            "texture_mb": page.evaluate("harness.statistics()")["textureBytes"] / 1e6,
+        }
+
+    found = {"first": held(5), "later": held(RUNS)}
+    page.close()
+    return found
+
+
 def other_viewer(browser: Browser, server: Server, rounds: int) -> dict:
     """The other viewer's first picture. Its data address is in the page already when the clock starts: how it comes
     there, through the web socket in ComfyUI, is not counted.
@@ -144,6 +169,9 @@ def verdicts(results: dict) -> dict:
         "sharp <= 3000 ms": (large["sharp"]["median"], 3000),
         "longest main-thread task <= 100 ms": (large["longest_task"]["median"], 100),
     }
+    first, later = results["lasting"]["first"], results["lasting"]["later"]
+    for name, allowed in (("heap_mb", 0.5), ("nodes", 5), ("texture_mb", 0)):
+        found[f"{name} after {RUNS} more runs <= {allowed} more"] = (later[name] - first[name], allowed)
     for kind in ("frames_whole", "frames_tiles"):
         for window, (*_, most) in WINDOWS.items():
             slowest = max(times["median"] for times in results[kind][window].values())
@@ -191,6 +219,7 @@ def main() -> None:
             else:
                 results["small"] = loading(browser, server, small, options.rounds)
                 results["large"] = loading(browser, server, large, options.rounds)
+                results["lasting"] = lasting(browser, server, small)
                 results["frames_whole"] = frames(browser, server, small)
                 results["frames_tiles"] = frames(browser, server, large)
                 show(f"{SMALL} wide, one file", results["small"])

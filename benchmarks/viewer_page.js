@@ -49,6 +49,14 @@ async () => {
     return { ...times, texture_mb: (await harness.statistics()).textureBytes / 1e6 };
   };
 
+  /** Run the node of `measureLoading` again, to the end. */
+  window.runAgain = async (entry) => {
+    const before = shown.picture;
+    harness.run(Object.keys(harness.nodes)[0], { panodiff_panorama: [entry] });
+    while (shown.picture === before) await nextFrame();
+    await nextFrame();
+  };
+
   /** Milliseconds of finished frames, by mode: drawn, copied to the viewer's canvas and read back. */
   window.measureFrames = async (width, height, count) => {
     const canvas = document.createElement("canvas");

@@ -127,6 +127,12 @@ function follow(node, name, after) {
   };
 }
 
+/** Have the frontend's draft of the workflow hold what a node remembers now; by itself it looks after the next click. */
+function keepDraft() {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // newer and older frontends
+}
+
 /** The key of a node in ComfyUI's table of outputs; nodes in a subgraph carry its id in front. */
 function outputKey(node) {
   return node.graph?.isRootGraph === false ? `${node.graph.id}:${node.id}` : String(node.id);
@@ -140,7 +146,10 @@ app.registerExtension({
     const kind = PANELS[node.comfyClass];
     if (!kind) return;
     const panel = new Panel(node, kind);
-    follow(node, "onExecuted", (output) => panel.with((content) => content.executed(output)));
+    follow(node, "onExecuted", (output) => panel.with((content) => {
+      content.executed(output);
+      keepDraft();
+    }));
     follow(node, "onConfigure", () => panel.with((content) => content.restore()));
     follow(node, "onRemoved", () => panel.remove());
   },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 
+import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -14,7 +15,8 @@ from panodiff_core.data.worlds import render_equirect, sample_scene
 from tests.conftest import chromium_path
 from tests.server.stand_ins import EXAMPLE_SEED
 from tests.web.conftest import CHROMIUM_FLAGS, WEB, PlayedComfyUI, png_bytes, wait_until
-from tests.web.test_widget import place
+from tests.web.test_measures import measures_of
+from tests.web.test_widget import VIEWER, place, result
 
 FOLDER = WEB / "docs" / "images"
 HEIGHT = 1024  # of the panorama
@@ -34,7 +36,10 @@ figure { margin: 0; } img { display: block; width: 100%; border-radius: 6px; } f
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     played = PlayedComfyUI()
-    played.pictures["world.png"] = png_bytes(render_equirect(sample_scene(EXAMPLE_SEED), HEIGHT, 2 * HEIGHT))
+    world = render_equirect(sample_scene(EXAMPLE_SEED), HEIGHT, 2 * HEIGHT)
+    cut = world.clone()
+    cut[:, HEIGHT // 2 :] *= torch.linspace(1, 0.7, 2 * HEIGHT)  # the ground darkens towards the seam
+    played.pictures |= {"world.png": png_bytes(world), "cut.png": png_bytes(cut)}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1000, "height": 800}, reduced_motion="reduce")
@@ -43,6 +48,8 @@ def main() -> None:
         node = place(page, "world.png")
         modes(page, node, browser.new_page(viewport={"width": SIZE[0], "height": 400}))
         tools(page, node)
+        page.evaluate("node => harness.remove(node)", node)
+        measures(page, measures_of(cut))
         browser.close()
     played.server.shutdown()
 
@@ -90,6 +97,24 @@ def tools(page: Page, node: int) -> None:
     page.get_by_role("button", name="Contrast × 8").click()
     page.wait_for_timeout(300)
     save(viewer.screenshot(), "seam")
+
+
+def measures(page: Page, figures: dict) -> None:
+    """The panel of measures of a picture with a cut, which the window shows."""
+    node = page.evaluate("kind => harness.place(kind)", VIEWER)
+    output = result("cut.png")
+    output["panodiff_panorama"][0]["measures"] = figures
+    page.evaluate("([node, output]) => harness.run(node, output)", [node, output])
+    wait_until(page, "document.querySelector('.pd360-has-picture')")
+    resize(page, node, *SIZE)
+    page.evaluate("node => harness.view(node).lookAt({ yawDeg: 170, pitchDeg: -12, fovDeg: 85 })", node)
+    viewer = page.locator(".pd360")
+    viewer.focus()
+    page.keyboard.press("m")
+    area = viewer.bounding_box()
+    page.mouse.move(area["x"] + 160, area["y"] + 260)
+    page.wait_for_timeout(300)
+    save(viewer.screenshot(), "measures")
 
 
 def resize(page: Page, node: int, width: int, height: int) -> None:

@@ -71,8 +71,10 @@ def canvas_pixels(page, node: int) -> torch.Tensor:
     return pixels.reshape(height, width, 4)[..., :3].permute(2, 0, 1).double() / 255
 
 
-def painted_distance(page, places, fov: float, yaw: float, pitch: float) -> torch.Tensor:
-    """Distance [H,2H] in degrees to the way of a hand: straight in a perspective window, a great circle on the sphere."""
+def painted_distance(
+    page, places, fov: float, yaw: float, pitch: float, height: int = HEIGHT
+) -> torch.Tensor:
+    """Distance [height,2·height] in degrees to the way of a hand: straight in a perspective window, a great circle on the sphere."""
     box = page.locator(".pd360-canvas").bounding_box()
     ends = torch.tensor(places, dtype=torch.float64)
     between = torch.linspace(0, 1, 200, dtype=torch.float64)[:, None]
@@ -82,7 +84,7 @@ def painted_distance(page, places, fov: float, yaw: float, pitch: float) -> torc
     rays = torch.stack([right, up, torch.ones_like(right)], -1)
     turn = rotation_matrix(yaw, pitch, 0.0, dtype=torch.float64)
     directions = torch.nn.functional.normalize(rays, dim=-1) @ turn.T
-    sphere = equirect_directions(HEIGHT, 2 * HEIGHT, dtype=torch.float64, device="cpu")
+    sphere = equirect_directions(height, 2 * height, dtype=torch.float64, device="cpu")
     cosine = torch.stack([(row @ directions.T).amax(-1) for row in sphere])
     return cosine.clamp(-1, 1).acos().rad2deg()
 

@@ -307,6 +307,35 @@ def test_running_again_replaces_the_texture(page):
     assert page.evaluate("harness.counts().textures") == 1
 
 
+def test_fifty_runs_of_a_node_leave_nothing_behind(page, comfy):
+    comfy.pictures["other.png"] = png_bytes(1 - synthetic_panorama(256))
+    node, session = place(page), page.context.new_cdp_session(page)
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            asked = len(comfy.asked)
+            output = result("other.png" if asked % 2 else "pano.png")
+            page.evaluate("([node, output]) => harness.run(node, output)", [node, output])
+            wait_until(page, "document.querySelector('.pd360').getAttribute('aria-busy') === 'false'")
+            assert len(comfy.asked) == asked + 1
+
+    def held() -> dict:
+        """Elements, also those that are in no page, listeners, and what lies on the graphics card."""
+        wait_until_drawn(page, node)
+        page.wait_for_timeout(1000)  # announcements are over
+        session.send("HeapProfiler.collectGarbage")
+        counters = session.send("Memory.getDOMCounters")
+        return {**counters, **page.evaluate("harness.counts()"), **page.evaluate("harness.statistics()")}
+
+    run(4)
+    before = held()
+    run(50)
+    after = held()
+    assert after.pop("nodes") < before.pop("nodes") + 5  # an announcement more or less
+    assert after == before
+    assert before["textureBytes"] == round(512 * 256 * 4 * 4 / 3)
+
+
 def test_a_node_removed_before_the_viewer_arrived_leaves_nothing(page):
     page.evaluate("kind => harness.remove(harness.place(kind))", VIEWER)
     page.evaluate("import('/extensions/PanoDiff/viewer/node/widget.mjs').then(() => null)")
@@ -406,7 +435,10 @@ def test_nothing_covers_the_toolbar_at_any_width(page, width):
         assert page.evaluate(UNREACHABLE, node) == [], key
     viewer.locator(".pd360-options").click()
     assert page.evaluate(UNREACHABLE, node) == []
-    outer, panel = viewer.bounding_box(), viewer.get_by_role("group", name="View modes and display").bounding_box()
+    outer, panel = (
+        viewer.bounding_box(),
+        viewer.get_by_role("group", name="View modes and display").bounding_box(),
+    )
     assert panel["y"] >= outer["y"] and panel["height"] >= 90  # three lines of it, at least
     for part in (".pd360-toolbar", ".pd360-readout", ".pd360-panel >> visible=true"):
         inner = viewer.locator(part).first.bounding_box()
