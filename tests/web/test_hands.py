@@ -75,6 +75,7 @@ def test_two_fingers_zoom_and_move(page):
     fingers.send("touchStart", (-30, 0), (30, 0))
     for reach in (40, 50, 60):
         fingers.send("touchMove", (-reach, 0), (reach, 0))
+    wait_until(page, "node => harness.view(node).pose.fovDeg < 46", node)
     close = pose(page, node)
     assert close["fovDeg"] == pytest.approx(45, rel=0.02) and abs(close["yawDeg"]) < 0.5
     for step in (20, 40):

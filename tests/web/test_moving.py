@@ -144,7 +144,7 @@ def test_the_slider_works_by_keyboard_and_buttons_keep_their_space_key(page, com
     )
     wait_until(page, "node => harness.pixels(node).spread > 20", node)
     assert not page.locator(".pd360-player").is_visible()
-    assert page.evaluate("node => harness.view(node).tools.has('l')", node) is False
+    assert page.evaluate("node => harness.view(node).keys.has('l')", node) is False
 
 
 def test_the_bar_stays_inside_a_narrow_viewer(page, comfy):

@@ -12,11 +12,12 @@ import { text } from "../texts/text.mjs";
  *
  * @param {string|Blob|{load: () => Promise<object>}} source as for `loadPicture`, or what gives such a picture; one that
  *     is `kept` is not closed by who shows it
- * @param {{cube?: boolean}} options whether it is six faces of a cube, F R B above L U D
+ * @param {{cube?: boolean, crop?: object}} options whether it is six faces of a cube, F R B above L U D; the part of the
+ *     sphere that it is, whatever its file says
  */
-export async function pictureFor(source, { cube }, limit, signal) {
+export async function pictureFor(source, { cube, crop }, limit, signal) {
   const picture = await (source.load ? source.load() : loadPicture(source, cube ? Infinity : limit, signal));
-  return { ...picture, cube };
+  return { ...picture, cube, crop: crop ?? picture.crop };
 }
 
 /**
