@@ -177,7 +177,7 @@ def agrees_with_core(page, server, viewer) -> bool:
     entry = page.evaluate(
         "window.app.graph.nodes.find(n => n.type === 'PanoDiff_ViewPanorama').properties.panodiff_panorama"
     )["panodiff_panorama"][0]
-    panorama = load_image(server.base / entry["type"] / entry["subfolder"] / entry["filename"])
+    panorama = load_image(server.base / entry["type"] / entry.get("subfolder", "") / entry["filename"])
     box = viewer.bounding_box()
     height, width = round(box["height"]), round(box["width"])
     expected = equirect_to_perspective(panorama, height, width, fov_deg=90.0)[0]
@@ -277,7 +277,7 @@ def test_captured_view_and_painted_mask_are_what_the_next_run_gives(page, server
     entry = page.evaluate(
         "window.app.graph.nodes.find(n => n.type === 'PanoDiff_ViewPanorama').properties.panodiff_panorama"
     )["panodiff_panorama"][0]
-    panorama = load_image(server.base / entry["type"] / entry["subfolder"] / entry["filename"])
+    panorama = load_image(server.base / entry["type"] / entry.get("subfolder", "") / entry["filename"])
     image, mask = (
         load_image(max((server.base / "output").glob(f"captured_{page.name}_{name}_*.png")))[0]
         for name in ("image", "mask")

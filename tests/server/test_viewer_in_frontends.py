@@ -47,7 +47,10 @@ HELD = """() => ({
 })"""
 NOTHING = dict.fromkeys(("Texture", "Program", "Shader", "VertexArray", "Framebuffer", "Buffer", "live"), 0)
 STATISTICS = (
-    "import('/extensions/PanoDiff/viewer/gl/renderer.mjs').then((module) => module.rendererStatistics())"
+    "import('/extensions/PanoDiff/viewer/gl/renderer.mjs').then(({ shared: { renderer } }) => ({"
+    "  viewers: renderer.viewers.size, textures: renderer.textures.size,"
+    "  textureBytes: [...renderer.textures].reduce((sum, { bytes }) => sum + bytes, 0),"
+    "}))"
 )
 # A picture from disk, `count` viewers of it side by side, and the first one's mask saved.
 BUILD = """async ([picture, count, prefix]) => {
