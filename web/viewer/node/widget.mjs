@@ -93,10 +93,10 @@ class PanoramaWidget {
   /** Take over what the person chose in ComfyUI's settings; what is left out stays. */
   adjust(changes) {
     const { view, choices } = this;
-    const { invertDrag = false, sensitivity = 1 } = Object.assign(choices, changes);
+    const { invertDrag, sensitivity = 1 } = Object.assign(choices, changes);
     view.controls.turnFactor = invertDrag ? -sensitivity : sensitivity;
     const mode = changes.defaultMode;
-    if (Object.hasOwn(MODES, mode ?? "")) view.setMode(mode, { atOnce: !view.picture });
+    if (MODES[mode]) view.setMode(mode, { atOnce: !view.picture });
   }
 
   /** The node ran. Its files may have the names of older ones, so they are always loaded. */
