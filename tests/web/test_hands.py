@@ -75,8 +75,8 @@ def test_two_fingers_zoom_and_move(page):
     fingers.send("touchStart", (-30, 0), (30, 0))
     for reach in (40, 50, 60):
         fingers.send("touchMove", (-reach, 0), (reach, 0))
-    close = pose(page, node)
-    assert close["fovDeg"] == pytest.approx(45, rel=0.02) and abs(close["yawDeg"]) < 0.5
+    wait_until(page, "node => Math.abs(harness.view(node).pose.fovDeg - 45) < 0.9", node)  # halved with 60 to 120
+    assert abs(pose(page, node)["yawDeg"]) < 0.5
     for step in (20, 40):
         fingers.send("touchMove", (-60 + step, 0), (60 + step, 0))
     wait_until(page, "node => harness.view(node).pose.yawDeg < -3", node)
