@@ -122,10 +122,9 @@ class PanoramaWidget {
 
   showResult(result) {
     this.result = result;
-    const entries = result.panodiff_panorama;
-    const [{ kind }] = entries;
-    const addresses = entries.map((entry) => sourceOf(entry, this.api));
-    return this.player.open(addresses, { video: kind === "video", cube: kind === "cubemap" });
+    const sources = result.panodiff_panorama.map((entry) => sourceOf(entry, this.api));
+    const [{ kind }] = result.panodiff_panorama;
+    return this.player.open(sources, { video: kind === "video", cube: kind === "cubemap" });
   }
 
   /** Hand the view to the node's inputs, so that the next run renders it at full resolution. */

@@ -47,7 +47,7 @@ export class Overlay {
   addTool(icon, name, key, action, more) {
     const made = iconButton(icon, name, action, { key, ...more });
     this.view.setKeys({ [key]: action });
-    this.toolbar.insertBefore(made, this.toolbar.querySelector(".pd360-zoom-in"));
+    this.toolbar.querySelector(".pd360-zoom-in").before(made);
     this.help.append(` ${key.toUpperCase()}: ${text(name)}.`);
     return made;
   }
