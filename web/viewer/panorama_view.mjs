@@ -93,10 +93,10 @@ export class PanoramaView {
   }
 
   fitCanvas() {
-    const { clientWidth, clientHeight } = this.root;
-    if (clientWidth === 0 || clientHeight === 0) return;
+    const { root } = this;
     const ratio = Math.min(window.devicePixelRatio, MAX_PIXEL_RATIO);
-    const [width, height] = [clientWidth, clientHeight].map((size) => Math.ceil(size * ratio));
+    const [width, height] = [root.clientWidth, root.clientHeight].map((size) => Math.ceil(size * ratio));
+    if (width === 0 || height === 0) return;
     this.modes.setWindow(width, height);
     if (width === this.canvas.width && height === this.canvas.height) return;
     Object.assign(this.canvas, { width, height });
@@ -112,8 +112,7 @@ export class PanoramaView {
   async show(source, options = {}) {
     if (!this.renderer) throw new Error(text("noWebgl"));
     this.loading?.abort();
-    const loading = new AbortController();
-    this.loading = loading;
+    const loading = (this.loading = new AbortController());
     this.loaded = { source, options };
     if (!source.ready) this.overlay.showBusy(true);
     try {
@@ -144,8 +143,7 @@ export class PanoramaView {
   clear(message = this.emptyText, isError = false) {
     this.loading?.abort();
     this.renderer?.deleteTexture(this.picture);
-    this.picture = null;
-    this.loaded = null;
+    this.picture = this.loaded = null;
     this.root.classList.remove("pd360-has-picture");
     this.overlay.showNotices([]);
     this.overlay.showMessage(message, isError);

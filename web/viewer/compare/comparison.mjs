@@ -81,7 +81,7 @@ export class Comparison {
     clearInterval(this.timer);
     if (on === "blink") this.timer = setInterval(() => view.camera.prefersStill() || this.flip(), BLINK_MS);
     WAYS.forEach((name, index) => choices[index].setAttribute("aria-pressed", name === way));
-    choices[2].textContent = on === "blink" ? `${text("blink")}: ${flipped ? "B" : "A"}` : text("blink");
+    choices[2].textContent = text("blink") + (on !== "blink" ? "" : flipped ? ": B" : ": A");
     divider.setAttribute("aria-valuetext", text("dividerIs", { percent: Math.round(edge) }));
     this.slider.show(scale);
     this.most.textContent = `${Number((255 / scale).toPrecision(3))} / 255`;

@@ -29,7 +29,7 @@ export function unlink(view) {
 /** To be called after each drawing of a viewer. */
 export function lead(view) {
   const place = placeOf(view);
-  if (!linked.has(view) || linked.get(view) === place) return;
+  if ((linked.get(view) ?? place) === place) return;
   linked.set(view, place);
   for (const other of linked.keys()) if (other !== view) follow(other, view);
 }

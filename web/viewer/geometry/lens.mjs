@@ -7,7 +7,7 @@
  * right and y up.
  */
 
-import { layoutCentre, layoutPoint, layoutRay } from "./cube_layouts.mjs";
+import { CELLS, layoutCentre, layoutPoint, layoutRay } from "./cube_layouts.mjs";
 import { MODES } from "./modes.mjs";
 import {
   cameraRotation, clamp, degrees, directionToLonLat, lonLatToDirection, mix, normalise, radians, rotate,
@@ -22,7 +22,7 @@ export const KINDS = { fisheye: 1, equirectangular: 2, cubemap_cross: 3, cubemap
 
 /** Half the width of the plane that a window with this horizontal field of view shows. */
 function reachOf(projection, fovDeg) {
-  if (projection.startsWith("cubemap")) return fovDeg / 90;
+  if (CELLS[projection]) return fovDeg / 90;
   const half = radians(fovDeg) / 2;
   const bend = BENDS[projection];
   if (!bend) return half;
@@ -50,7 +50,7 @@ export function createLens(mode, pose, width, height) {
     turn: flat ? [Math.cos(roll), Math.sin(roll)] : [1, 0],
     centre: flat
       ? [radians(wrapDegrees(yawDeg)), pitch]
-      : KINDS[projection] >= KINDS.cubemap_cross ? layoutCentre(projection, pose.fovDeg, width, height) : [0, 0],
+      : CELLS[projection] ? layoutCentre(projection, pose.fovDeg, width, height) : [0, 0],
   };
 }
 
@@ -90,7 +90,7 @@ function planePoint(lens, x, y) {
 
 /** Camera ray at a plane point and the distance, in plane units, inside the border of what the plane holds. */
 function planeRay(lens, x, y) {
-  if (lens.kind >= KINDS.cubemap_cross) return layoutRay(lens.projection, x, y);
+  if (CELLS[lens.projection]) return layoutRay(lens.projection, x, y);
   if (lens.kind === KINDS.equirectangular) {
     const border = Math.min(Math.PI - Math.abs(x - lens.centre[0]), Math.PI / 2 - Math.abs(y));
     return { ray: lonLatToDirection(x, y), border };
@@ -130,7 +130,7 @@ export function windowToLonLat(lens, x, y) {
 
 /** The plane point that shows a ray of the camera, or null. */
 function rayPoint(lens, ray) {
-  if (lens.kind >= KINDS.cubemap_cross) return layoutPoint(lens.projection, ray);
+  if (CELLS[lens.projection]) return layoutPoint(lens.projection, ray);
   if (lens.kind === KINDS.equirectangular) {
     const [lon, lat] = directionToLonLat(ray);
     const [middle] = lens.centre;

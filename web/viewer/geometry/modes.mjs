@@ -64,10 +64,9 @@ export function modeOfKey(key) {
 export function limitsOf(mode, width, height) {
   const { yawDeg = null, pitchDeg, projection, least, most } = MODES[mode];
   const pitch = (fovDeg) => {
-    if (pitchDeg !== undefined) return [pitchDeg, pitchDeg];
     // A flat picture fills the window while it can.
     const room = projection === "equirectangular" ? Math.max(0, 90 - (fovDeg * height) / width / 2) : 90;
-    return [-room, room];
+    return [pitchDeg ?? -room, pitchDeg ?? room];
   };
   return { yaw: yawDeg, pitch, fov: [least, most(width, height)] };
 }

@@ -45,9 +45,8 @@ function partOf(source, [left, top, width, height]) {
 
 /** Whether a processor draws, where long areas of a texture cost more than they show. */
 function isSoftware(gl) {
-  const names = gl.getExtension("WEBGL_debug_renderer_info");
-  const name = gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
-  return /swiftshader|llvmpipe|software|basic render/i.test(name);
+  const unmasked = gl.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL;
+  return /swiftshader|llvmpipe|software|basic render/i.test(gl.getParameter(unmasked ?? gl.RENDERER));
 }
 
 class Renderer {

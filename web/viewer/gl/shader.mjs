@@ -64,15 +64,14 @@ export function variantOf({ picture, lens, display, mask, difference }) {
   return [
     `PROJECTION ${lens.kind}`,
     `READING ${difference ? "DIFFERENCE" : !picture ? "NONE" : coarse ? "AREAS" : "POINTS"}`,
-    ...Object.keys(flags).filter((name) => flags[name]).map((name) => `${name} 1`),
+    ...Object.keys(flags).filter((name) => flags[name]),
   ];
 }
 
 export function fragmentShader(variant) {
   const names = Object.entries(CHOICES).map(([name, value]) => `${name.toUpperCase()} ${value}`);
-  const definitions = [...names, ...variant].map((definition) => `#define ${definition}`).join("\n");
   return `#version 300 es
-${definitions}
+#define ${[...names, ...variant].join("\n#define ")}
 precision highp float;
 precision highp int;
 precision highp sampler2D;

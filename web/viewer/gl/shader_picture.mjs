@@ -190,8 +190,7 @@ vec3 seen(Sight sight) {
   shown = heated(shown, uv, sight.lat);
 #endif
 #ifdef PARTIAL
-  bool outside = any(lessThan(position, vec2(0.0))) || any(greaterThan(position, vec2(size)));
-  if (outside) shown = emptySphere(sight);
+  if (clamp(uv, 0.0, 1.0) != uv) shown = emptySphere(sight);
 #endif
   return shown;
 #endif

@@ -101,15 +101,15 @@ export class TileStore {
     const { pool } = renderer;
     const { levels } = pyramid;
     pyramid.used = true;
-    Object.assign(this, { renderer, pool, pyramid, kept, levels, sphere, offset });
-    Object.assign(this, { wanted: new Set(), changed: () => {} });
+    Object.assign(this, { renderer, pool, pyramid, kept, levels, sphere, offset, changed: () => {} });
     // By "level_column_row".
-    Object.assign(this, { placed: new Map(), pending: new Map() });
+    Object.assign(this, { wanted: new Set(), placed: new Map(), pending: new Map() });
     let [rows, tiles] = [0, 0];
-    this.firstRows = levels.map((size) => {
-      const [columns, more] = size.map((side) => Math.ceil(side / TILE));
-      tiles += columns * more;
-      return (rows += more) - more;
+    this.firstRows = levels.map(([width, height]) => {
+      const first = rows;
+      rows += Math.ceil(height / TILE);
+      tiles += Math.ceil(width / TILE) * (rows - first);
+      return first;
     });
     // Layer + 1, or 0.
     this.table = new Uint8Array(ACROSS * rows);

@@ -42,7 +42,7 @@ export class MaskRaster {
     const points = stroke.points.map((point) => lonLatToDirection(...point.map(radians)));
     let [top, bottom] = [this.height, 0];
     const last = Math.max(points.length - 2, 0);
-    for (let piece = Math.min(first, last); piece <= last; piece += 1) {
+    for (let piece = first; piece <= last; piece += 1) {
       const rows = this.drawArc(stroke, arcOf(points[piece], points[piece + 1] ?? points[piece]));
       [top, bottom] = [Math.min(top, rows[0]), Math.max(bottom, rows[1])];
     }

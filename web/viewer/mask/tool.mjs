@@ -22,7 +22,10 @@ export class MaskTool {
     Object.assign(this, { view, store, kept: "" });
     this.layer = new MaskLayer();
     this.brush = new Brush(view, {
-      growing: (stroke, first) => this.refresh(this.layer.show(stroke, first)),
+      growing: (stroke, first) => {
+        this.layer.show(stroke, first);
+        view.requestFrame();
+      },
       finished: (stroke) => this.keep(this.layer.add(stroke)),
     });
     const { settings } = this.brush;
@@ -64,7 +67,7 @@ export class MaskTool {
       this.layer.load([]);
       this.view.overlay.say(problem.message);
     }
-    this.refresh();
+    this.view.requestFrame();
   }
 
   toggle(on = !this.brush.on) {
@@ -109,10 +112,6 @@ export class MaskTool {
     this.kept = formatStrokes(strokes);
     this.store.write(this.kept);
     this.view.overlay.announce(text(strokes.length === 1 ? "oneStroke" : "strokes", { count: strokes.length }));
-    this.refresh();
-  }
-
-  refresh() {
     this.view.requestFrame();
   }
 

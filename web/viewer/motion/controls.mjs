@@ -141,7 +141,7 @@ export class Controls {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (target.matches(key === " " ? "input, select, button" : "input, select")) return; // their own keys
     // Some keyboards have digits only with the shift key; there the key's place counts.
-    const mode = modeOfKey(key) ?? modeOfKey(code.match(/^Digit(\d)$/)?.[1]);
+    const mode = modeOfKey(key) ?? modeOfKey(code.replace(/^Digit/, ""));
     const action = view.keys.get(key.toLowerCase()) ?? (mode && (() => view.setMode(mode)));
     if (!action) return;
     event.preventDefault();

@@ -34,7 +34,7 @@ class TextWidget {
 
   restore() {
     const report = this.node.properties?.[PROPERTY];
-    if (typeof report === "string") this.show(report);
+    if (report) this.show(report);
   }
 
   /** Returns whether there was a text. */

@@ -93,10 +93,10 @@ class PanoramaWidget {
   /** Take over what the person chose in ComfyUI's settings; what is left out stays. */
   adjust(changes) {
     const { view, choices } = this;
-    const { invertDrag = false, sensitivity = 1 } = Object.assign(choices, changes);
+    const { invertDrag, sensitivity = 1 } = Object.assign(choices, changes);
     view.controls.turnFactor = invertDrag ? -sensitivity : sensitivity;
     const mode = changes.defaultMode;
-    if (Object.hasOwn(MODES, mode ?? "")) view.setMode(mode, { atOnce: !view.picture });
+    if (MODES[mode]) view.setMode(mode, { atOnce: !view.picture });
   }
 
   /** The node ran. Its files may have the names of older ones, so they are always loaded. */
@@ -122,10 +122,9 @@ class PanoramaWidget {
 
   showResult(result) {
     this.result = result;
-    const entries = result.panodiff_panorama;
-    const [{ kind }] = entries;
-    const addresses = entries.map((entry) => sourceOf(entry, this.api));
-    return this.player.open(addresses, { video: kind === "video", cube: kind === "cubemap" });
+    const sources = result.panodiff_panorama.map((entry) => sourceOf(entry, this.api));
+    const [{ kind }] = result.panodiff_panorama;
+    return this.player.open(sources, { video: kind === "video", cube: kind === "cubemap" });
   }
 
   /** Hand the view to the node's inputs, so that the next run renders it at full resolution. */

@@ -47,7 +47,7 @@ export class Overlay {
   addTool(icon, name, key, action, more) {
     const made = iconButton(icon, name, action, { key, ...more });
     this.view.setKeys({ [key]: action });
-    this.toolbar.insertBefore(made, this.toolbar.querySelector(".pd360-zoom-in"));
+    this.toolbar.querySelector(".pd360-zoom-in").before(made);
     this.help.append(` ${key.toUpperCase()}: ${text(name)}.`);
     return made;
   }
@@ -86,8 +86,7 @@ export class Overlay {
     const line = said(percent ? "seenZoom" : "seenFov", " · ", [yawDeg, pitchDeg].map(formatDegrees));
     if (this.angles.textContent === line) return;
     this.angles.textContent = line;
-    this.dial.style.setProperty("--pd360-yaw", `${yawDeg.toFixed(2)}deg`);
-    this.dial.style.setProperty("--pd360-fov", `${Math.min(fovDeg, 360).toFixed(2)}deg`);
+    this.dial.style.cssText = `--pd360-yaw: ${yawDeg}deg; --pd360-fov: ${Math.min(fovDeg, 360)}deg`;
     clearTimeout(this.announcing);
     this.announcing = setTimeout(() => {
       this.announce(said(percent ? "spokenZoom" : "spokenFov", ". ", [yawDeg, pitchDeg].map(Math.round)));
@@ -96,9 +95,8 @@ export class Overlay {
 
   /** Warnings that stay visible; texts only, never markup. */
   showNotices(lines) {
-    const joined = lines.join("\n");
-    if (joined === this.noticed) return; // of the next picture of a sequence
-    this.noticed = joined;
+    if (String(lines) === this.noticed) return; // of the next picture of a sequence
+    this.noticed = String(lines);
     this.notices.replaceChildren();
     this.addNotices(lines);
   }

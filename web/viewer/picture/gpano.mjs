@@ -11,9 +11,9 @@ const FIELDS = [
  */
 export function cropIn(text) {
   const number = (name) => Number(text.match(new RegExp(`GPano:${name}Pixels[\\s="'>]+(\\d+)`))?.[1]);
-  const [left, top, width, height, fullWidth, fullHeight] = FIELDS.map(number);
-  if (Number.isNaN(left + top + width + height + fullWidth + fullHeight)) return null;
-  if (width === fullWidth && height === fullHeight) return null;
+  const numbers = FIELDS.map(number);
+  const [left, top, width, height, fullWidth, fullHeight] = numbers;
+  if (numbers.some(Number.isNaN) || (width === fullWidth && height === fullHeight)) return null;
   const fits = left < fullWidth && width <= fullWidth && top + height <= fullHeight && width * height > 0;
   return fits && Math.abs(fullWidth - 2 * fullHeight) < 3 && { left, top, width, height, fullWidth, fullHeight };
 }
