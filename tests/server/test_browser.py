@@ -210,6 +210,7 @@ def test_second_run_is_cached_and_still_shows(page) -> None:
     page.evaluate(SHOW_ALL)
     page.evaluate(USE_TINY, [TINY, UNKNOWN_WORDS[page.name]])
     run(page)
+    page.wait_for_selector(".pd360-has-picture", state="attached", timeout=WAIT_MS)
     page.evaluate("window.seen.progress.length = 0")
     run(page)
     assert page.evaluate("window.seen.progress.length") == 0
