@@ -97,7 +97,9 @@ def encoding_notes(condition, prompt: str) -> list[str]:
     if condition.prompts[0] != prompt:
         notes.append(f"the model reads: {condition.prompts[0]}")
     if faces := getattr(condition, "face_prompts", ()):
-        texts = (text.replace(condition.prompts[0], "…") for text in faces[0])  # six times the prompt hide the rest
+        texts = (
+            text.replace(condition.prompts[0], "…") for text in faces[0]
+        )  # six times the prompt hide the rest
         notes.append(f"the faces read, … being the prompt: {' | '.join(texts)}")
     if condition.unknown_words:
         notes.append(f"words that this model does not know: {', '.join(condition.unknown_words)}")
