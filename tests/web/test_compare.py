@@ -248,6 +248,7 @@ def test_a_lost_context_comes_back_with_both_pictures(page):
     page.evaluate("harness.loseContext()")
     wait_until(page, "document.querySelector('.pd360-notices').textContent.includes('graphics card')")
     page.evaluate("harness.restoreContext()")
+    wait_until(page, "node => harness.view(node).picture", node)
     wait_until(page, "harness.statistics().then(({ textures }) => textures === 2)")
     assert np.array_equal(seen(page, node), before)
 

@@ -52,7 +52,6 @@ export class PanoramaView {
 
   buildElement(label) {
     this.canvas = element("canvas", "pd360-canvas", { "aria-hidden": true });
-    this.context = this.canvas.getContext("2d", { alpha: false });
     const attributes = {
       tabindex: 0, role: "application", "aria-label": label,
       "data-capture-wheel": true, // ComfyUI leaves the wheel to a focused element that says so
@@ -85,6 +84,7 @@ export class PanoramaView {
   startRenderer() {
     try {
       this.renderer = acquireRenderer(this);
+      this.context = this.canvas.getContext("2d", { alpha: false, willReadFrequently: this.renderer.software });
       this.fitCanvas();
     } catch (problem) {
       this.renderer = null;
@@ -117,7 +117,7 @@ export class PanoramaView {
     if (!source.ready) this.overlay.showBusy(true);
     try {
       const picture = await pictureFor(source, options, this.renderer.maxTextureSize, loading.signal);
-      if (!loading.signal.aborted && !this.renderer.lost) this.replacePicture(picture);
+      if (!loading.signal.aborted && !this.renderer.lost) await this.take(picture, loading.signal, !source.ready);
       if (!picture.kept) closePicture(picture);
       return !loading.signal.aborted;
     } catch (problem) {
@@ -128,9 +128,17 @@ export class PanoramaView {
     }
   }
 
-  replacePicture(picture) {
-    const texture = this.renderer.createPicture(picture, this.display.stereo);
-    this.renderer.deleteTexture(this.picture);
+  /** Show a loaded picture; with `settled` when its first drawing will not keep the page waiting. */
+  async take(picture, signal, settled) {
+    const { renderer, mode, display } = this;
+    const texture = renderer.createPicture(picture, display.stereo);
+    const { width, height } = this.canvas;
+    if (settled) await renderer.settle({ picture: texture, lens: this.lens(width, height), display: displayIn(mode, display) });
+    if (signal.aborted || renderer.lost) {
+      renderer.deleteTexture(texture);
+      return;
+    }
+    renderer.deleteTexture(this.picture);
     followTiles(this, (this.picture = texture));
     this.overlay.options.showEyes(texture.right);
     this.overlay.showMessage("");

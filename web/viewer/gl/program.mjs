@@ -29,13 +29,14 @@ const UNIFORMS = Object.freeze({
   u_scale: ({ difference }) => difference.scale,
   u_tiles: ({ picture }) => picture.tiles.pool.handle,
   u_table: ({ picture }) => picture.tiles.handle,
-  "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, tiles.firstRows[index]]),
+  "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, 0.5 ** index]),
+  u_rows: ({ picture }) => picture.tiles.rows,
   u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length],
 });
 
 /**
- * {program, use} of a variant (see shader.mjs); `use(drawing)` makes it ready for a drawing. Throws an Error with the
- * driver's words where the variant does not build.
+ * {program, use} of a variant (see shader.mjs); `use(drawing)` makes it ready for a drawing. The first use waits for the
+ * driver, and throws an Error with its words where the variant does not build.
  */
 export function buildProgram(gl, variant) {
   const program = gl.createProgram();
@@ -48,17 +49,22 @@ export function buildProgram(gl, variant) {
     return shader;
   });
   gl.linkProgram(program);
+  let uniforms = null;
+  const use = (drawing) => {
+    uniforms ??= finished(gl, program, shaders);
+    gl.useProgram(program);
+    for (const [name, set] of uniforms) set(UNIFORMS[name](drawing));
+  };
+  return { program, use };
+}
+
+function finished(gl, program, shaders) {
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
     const logs = [gl.getProgramInfoLog(program), ...shaders.map((shader) => gl.getShaderInfoLog(shader))];
     throw new Error(text("shaderFails", { log: logs.join("\n") }));
   }
   for (const shader of shaders) gl.deleteShader(shader);
-  const uniforms = activeUniforms(gl, program);
-  const use = (drawing) => {
-    gl.useProgram(program);
-    for (const [name, set] of uniforms) set(UNIFORMS[name](drawing));
-  };
-  return { program, use };
+  return activeUniforms(gl, program);
 }
 
 /** [name, function that sets it] of what a program reads. Each texture, a handle of the renderer, has a unit of its own. */
@@ -73,6 +79,7 @@ function activeUniforms(gl, program) {
     };
     const setters = {
       [gl.BOOL]: (value) => gl.uniform1i(at, value),
+      [gl.INT]: (value) => gl.uniform1i(at, value),
       [gl.FLOAT]: (value) => gl.uniform1f(at, value),
       [gl.FLOAT_VEC2]: (value) => gl.uniform2fv(at, value),
       [gl.FLOAT_VEC3]: (value) => gl.uniform3fv(at, value),

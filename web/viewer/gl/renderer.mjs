@@ -9,9 +9,11 @@
 import { EYE_PARTS, eyesShown, stereoOf } from "../picture/stereo.mjs";
 import { coverage } from "../geometry/projection.mjs";
 import { buildProgram } from "./program.mjs";
+import { Readback } from "./readback.mjs";
 import { variantOf } from "./shader.mjs";
 import { text } from "../texts/text.mjs";
 import { TilePool, TileStore } from "./tiles.mjs";
+import { whenDone } from "./waiting.mjs";
 
 const MAX_ANISOTROPY = 8;
 
@@ -82,6 +84,7 @@ class Renderer {
     this.software = isSoftware(gl);
     this.anisotropy = this.software ? 1 : Math.min(most, MAX_ANISOTROPY);
     this.pool = new TilePool(this);
+    this.readback = this.software ? new Readback(gl) : null;
   }
 
   get lost() {
@@ -225,6 +228,10 @@ class Renderer {
     this.shade({ picture, lens, display, ...more }, { x: 0, y: 0, width, height }, span);
     // Drawn to be kept.
     if (opacity === 0) return;
+    if (this.readback && opacity === 1) {
+      this.readback.put(target, left, right - left, height);
+      return;
+    }
     target.globalAlpha = opacity;
     // GL counts rows from below: the drawn part is at the bottom of the shared canvas.
     const part = [right - left, height];
@@ -237,23 +244,44 @@ class Renderer {
    * only the columns [left, right).
    */
   shade(drawing, { x, y, width, height }, [left, right] = [0, width]) {
-    const { gl, programs } = this;
+    const { gl } = this;
     gl.viewport(x, y, width, height);
     gl.scissor(x + left, y, right - left, height);
-    for (const [picture, ...channels] of eyesShown(drawing.picture, drawing.display.eye)) {
-      const part = { ...drawing, gl, picture, width, height };
-      const variant = variantOf(part);
-      programs[variant] ??= buildProgram(gl, variant);
-      programs[variant].use(part);
+    for (const { part, channels, program } of this.parts({ ...drawing, width, height })) {
+      program.use(part);
       gl.colorMask(...channels, true);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
     gl.colorMask(true, true, true, true);
   }
 
+  /** What a drawing consists of: for each eye that is seen, what it draws, in which colours, with which program. */
+  parts(drawing) {
+    const { gl, programs } = this;
+    return eyesShown(drawing.picture, drawing.display.eye).map(([picture, ...channels]) => {
+      const part = { ...drawing, gl, picture };
+      const variant = variantOf(part);
+      return { part, channels, program: (programs[variant] ??= buildProgram(gl, variant)) };
+    });
+  }
+
+  /**
+   * Wait until a drawing would not have to: for the upload of its picture and for its programs, which a driver may
+   * finish only when it draws. The page goes on meanwhile.
+   */
+  async settle(drawing) {
+    drawing.picture.tiles?.choose(drawing.lens, drawing.display.smooth);
+    this.parts({ ...drawing, width: 1, height: 1 });
+    await whenDone(this.gl);
+    if (this.lost) return;
+    this.shade(drawing, { x: 0, y: 0, width: 1, height: 1 });
+    await whenDone(this.gl);
+  }
+
   /** After a picture larger than any viewer: the next drawings let the shared canvas grow to what they need. */
   shrink() {
     this.canvas.width = this.canvas.height = 1;
+    this.readback?.free();
   }
 
   dispose() {

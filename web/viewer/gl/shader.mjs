@@ -31,7 +31,10 @@ vec3 tinted(vec3 value, Sight sight) {
 
 void main() {
   Sight sight = lookThrough(gl_FragCoord.xy);
-  vec3 value = mix(NIGHT, seen(sight), sight.covered);
+  vec3 value = seen(sight);
+#if PROJECTION != BENT // that one has no border
+  value = mix(NIGHT, value, sight.covered);
+#endif
 #ifdef MASK
   value = tinted(value, sight);
 #endif

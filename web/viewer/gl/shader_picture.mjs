@@ -60,30 +60,49 @@ vec4 bilinear(vec2 position, ivec2 size) {
   return mix(alongRow(p.x, p.y, weight.x, size), alongRow(p.x, p.y + 1, weight.x, size), weight.y);
 }
 
-// Averaged over the area that a window pixel sees.
-vec4 averaged(vec2 uv, Sight sight) {
-  // In steps too small to see: software renderers read neighbours of one level together.
-  float level = floor(16.0 * log2(sight.footprint * u_sphere.y / PI) + 0.5) / 16.0;
+// How many texels high the area is that a window pixel sees.
+float texelsSeen(Sight sight) {
+  return sight.footprint * u_sphere.y / PI;
+}
+
+// Averaged over that area.
 #ifdef ANISOTROPIC
+vec4 averaged(vec2 uv, Sight sight) {
   // Towards a pole that area covers ever more columns, up to the limit of what is read at once.
 #if PROJECTION == EQUIRECTANGULAR
   float narrow = 1.0;
 #else
   float narrow = max(cos(sight.lat), 1.0 / u_anisotropy);
 #endif
-  vec2 scale = vec2(1.0 / (2.0 * PI * narrow), -1.0 / PI) * u_sphere / vec2(textureSize(u_picture, 0));
-  vec4 value = textureGrad(u_picture, uv, sight.change[0] * scale, sight.change[1] * scale);
-#else
-  vec2 scale = vec2(0.0);
-  vec4 value = textureLod(u_picture, uv, level);
-#endif
+  vec2 scale = vec2(1.0 / (2.0 * PI * narrow), -1.0 / PI);
+  mat2 change = mat2(sight.change[0] * scale, sight.change[1] * scale);
+  vec2 whole = u_sphere / vec2(textureSize(u_picture, 0)); // of which the picture may be a part
+  vec4 value = textureGrad(u_picture, uv, change[0] * whole, change[1] * whole);
 #ifdef TILES
-  float index = max(level + float(u_depth.y), float(u_depth.x));
-  value = tileArea(uv, int(index) + 1, value, sight.change, scale);
-  value = mix(tileArea(uv, int(index), value, sight.change, scale), value, fract(index));
+  float index = max(log2(texelsSeen(sight)) + float(u_depth.y), float(u_depth.x));
+  Tile fine = tileAt(uv, int(index)), coarse = tileAt(uv, int(index) + 1);
+  vec4 coarser = tileArea(coarse, change), finer = tileArea(fine, change);
+  value = coarse.layer < 0.0 ? value : coarser;
+  value = mix(fine.layer < 0.0 ? value : finer, value, fract(index));
 #endif
   return premultiplied(value);
 }
+
+#else
+// For processors, which draw the faster the less they read: only the nearest level.
+vec4 averaged(vec2 uv, Sight sight) {
+  // The logarithm to base 2, within 0.05: of a float's bits the upper are its whole part, the others nearly the rest.
+  float level = floor(float(floatBitsToInt(texelsSeen(sight))) / 8388608.0 - 126.457);
+  vec4 value = vec4(0.0);
+#ifdef TILES
+  Tile tile = tileAt(uv, max(int(level) + u_depth.y, u_depth.x));
+  if (tile.layer >= 0.0) value = tileArea(tile, mat2(0.0));
+  else // is not read where none of a few pixels side by side needs it
+#endif
+  value = textureLod(u_picture, uv, max(level, 0.0));
+  return premultiplied(value);
+}
+#endif
 #endif
 
 vec3 ground() {
@@ -172,16 +191,20 @@ vec3 seen(Sight sight) {
 #endif
   return displayed(filtered(sight.ray, level), sight.ray);
 #else
-  ivec2 size = textureSize(u_picture, 0);
-  vec2 position = onSphere(sight) * u_sphere - u_offset;
+  vec2 uv = onSphere(sight);
 #ifdef PARTIAL
+  vec2 position = uv * u_sphere - u_offset;
   position.x -= u_sphere.x * floor(position.x / u_sphere.x); // a part may lie across the back
+  uv = position / vec2(textureSize(u_picture, 0));
 #endif
-  vec2 uv = position / vec2(size);
 #if READING == POINTS && defined(TILES)
-  vec4 value = tilePoint(uv, filtered(uv, 0.0));
+  Tile tile = tileAt(uv, u_depth.x);
+  vec4 value;
+  if (tile.layer < 0.0) value = filtered(uv, 0.0);
+  else value = tilePoint(tile);
 #elif READING == POINTS
-  vec4 value = bilinear(position - 0.5, size);
+  ivec2 size = textureSize(u_picture, 0);
+  vec4 value = bilinear(uv * vec2(size) - 0.5, size);
 #else
   vec4 value = averaged(uv, sight);
 #endif

@@ -9,20 +9,28 @@ export const TILES = `
 #ifdef TILES
 uniform highp sampler2DArray u_tiles;
 uniform sampler2D u_table;
-// Width, height and first row of the table, from the finest on.
+// Width and height of each level, from the finest on, and what share of the finest that is.
 uniform vec3 u_levels[6];
+// Tiles of the finest level from top to bottom.
+uniform int u_rows;
 // The finest level in use, and how many there are before the preview.
 uniform ivec2 u_depth;
 
-// Where in a layer to read a level, in pixels, and which layer; -1 where the tile is not there.
-vec3 tileAt(vec2 uv, int index) {
-  // Pixels on the border of a flat picture may look beyond a pole, where the same row lies, half a turn around.
+// Where to read: in which layer, -1 where only the preview is there, at which of its pixels, and the size of the level.
+struct Tile { float layer; vec2 at; vec2 size; };
+
+// For each level and each tile of the finest the table says what to read there: of that level or, until it is there, of
+// a coarser one.
+Tile tileAt(vec2 uv, int index) {
+  if (index >= u_depth.y) return Tile(-1.0, vec2(0.0), vec2(1.0));
+#if PROJECTION == EQUIRECTANGULAR
+  // Pixels on the border may look beyond a pole, where the same row lies, half a turn around.
   if (uv.y < 0.0 || uv.y > 1.0) uv = vec2(fract(uv.x + 0.5), abs(2.0 * step(1.0, uv.y) - uv.y));
-  vec3 level = u_levels[min(index, u_depth.y - 1)];
-  vec2 at = uv * level.xy;
-  vec2 cell = floor(clamp(at, vec2(0.0), level.xy - 1.0) / ${TILE}.0);
-  float layer = 255.0 * texelFetch(u_table, ivec2(cell) + ivec2(0, level.z), 0).r;
-  return vec3(at - cell * ${TILE}.0 + 1.0, index < u_depth.y ? floor(layer + 0.5) - 1.0 : -1.0);
+#endif
+  vec2 cell = floor(clamp(uv * u_levels[0].xy, vec2(0.0), u_levels[0].xy - 1.0) / ${TILE}.0);
+  vec2 entry = 255.0 * texelFetch(u_table, ivec2(cell) + ivec2(0, index * u_rows), 0).rg;
+  vec3 level = u_levels[int(entry.y + 0.5)];
+  return Tile(floor(entry.x + 0.5) - 1.0, uv * level.xy - floor(cell * level.z) * ${TILE}.0 + 1.0, level.xy);
 }
 
 vec4 tileTexel(ivec3 at) {
@@ -30,25 +38,23 @@ vec4 tileTexel(ivec3 at) {
 }
 
 // Bilinear in full float precision, as points of small pictures are read.
-vec4 tilePoint(vec2 uv, vec4 coarser) {
-  vec3 at = tileAt(uv, u_depth.x) - vec3(0.5, 0.5, 0.0);
-  vec2 weight = fract(at.xy);
-  ivec3 p = ivec3(floor(at));
+vec4 tilePoint(Tile tile) {
+  vec2 at = tile.at - 0.5, weight = fract(at);
+  ivec3 p = ivec3(floor(at), tile.layer);
   vec4 above = mix(tileTexel(p), tileTexel(p + ivec3(1, 0, 0)), weight.x);
   vec4 below = mix(tileTexel(p + ivec3(0, 1, 0)), tileTexel(p + ivec3(1, 1, 0)), weight.x);
-  return at.z < 0.0 ? coarser : mix(above, below, weight.y);
+  return mix(above, below, weight.y);
 }
 
-// One level as it is; change and scale are how far a window pixel reaches in the picture.
-vec4 tileArea(vec2 uv, int index, vec4 coarser, mat2 change, vec2 scale) {
-  vec3 at = tileAt(uv, index) / vec3(${TILE + 2}.0, ${TILE + 2}.0, 1.0);
+// One level as it is, averaged over how far (change) a window pixel reaches on the sphere, 0 ... 1.
+vec4 tileArea(Tile tile, mat2 change) {
+  vec3 at = vec3(tile.at / ${TILE + 2}.0, tile.layer);
 #ifdef ANISOTROPIC
-  scale *= u_levels[min(index, u_depth.y - 1)].xy / ${TILE + 2}.0;
-  vec4 value = textureGrad(u_tiles, at, change[0] * scale, change[1] * scale);
+  vec2 scale = tile.size / ${TILE + 2}.0;
+  return textureGrad(u_tiles, at, change[0] * scale, change[1] * scale);
 #else
-  vec4 value = textureLod(u_tiles, at, 0.0);
+  return textureLod(u_tiles, at, 0.0);
 #endif
-  return at.z < 0.0 ? coarser : value;
 }
 #endif
 `;

@@ -1,7 +1,7 @@
 /**
  * Large pictures in pieces. Of a pyramid of levels the preview is an ordinary texture; tiles of the finer levels
  * are loaded where they are seen. They lie in the layers of one array texture for all viewers, as many as its
- * budget allows, and those not seen for longest give way. A table tells the shader in which layer a tile lies.
+ * budget allows, and those not seen for longest give way. A table tells the shader which tile to read where.
  */
 
 import { TILE, tilesSeen } from "../geometry/tiles_seen.mjs";
@@ -12,8 +12,6 @@ const EXTENT = TILE + 2;
 const AT_ONCE = 4;
 // How often to find out what is seen.
 const SETTLE_MS = 50;
-// Columns of a table.
-const ACROSS = 64;
 
 const nextFrame = () => new Promise(requestAnimationFrame);
 
@@ -104,17 +102,14 @@ export class TileStore {
     Object.assign(this, { renderer, pool, pyramid, kept, levels, sphere, offset, changed: () => {} });
     // By "level_column_row".
     Object.assign(this, { wanted: new Set(), placed: new Map(), pending: new Map() });
-    let [rows, tiles] = [0, 0];
-    this.firstRows = levels.map(([width, height]) => {
-      const first = rows;
-      rows += Math.ceil(height / TILE);
-      tiles += Math.ceil(width / TILE) * (rows - first);
-      return first;
-    });
-    // Layer + 1, or 0.
-    this.table = new Uint8Array(ACROSS * rows);
-    this.handle = renderer.createMask(ACROSS, rows);
-    pool.join(this, tiles);
+    const counts = levels.map((size) => size.map((length) => Math.ceil(length / TILE)));
+    [this.columns, this.rows] = counts[0];
+    // For each level, and each tile of the finest: layer + 1 and level of the tile to read there; 0 where none is there.
+    this.table = new Uint8Array(2 * this.columns * this.rows * levels.length);
+    const { gl } = renderer;
+    this.handle = renderer.newTexture(gl.TEXTURE_2D, { bytes: this.table.length });
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RG8, this.columns, this.rows * levels.length);
+    pool.join(this, counts.reduce((sum, [across, down]) => sum + across * down, 0));
   }
 
   /** A drawing through this lens: what it sees is loaded, soon. */
@@ -140,14 +135,19 @@ export class TileStore {
     this.settled = "";
   }
 
-  want(lens, smooth) {
-    const { pool, placed, pending } = this;
+  /** Find out what a lens sees. */
+  choose(lens, smooth) {
     this.least = -1;
     do {
       // Where there is not room for all: less fine, everywhere alike.
       this.least += 1;
       this.wanted = tilesSeen(lens, this, smooth, this.least);
-    } while (this.wanted.size > pool.layers.length);
+    } while (this.wanted.size > this.pool.layers.length);
+  }
+
+  want(...view) {
+    const { pool, placed, pending } = this;
+    this.choose(...view);
     this.looked = performance.now();
     for (const [key, layer] of placed) {
       if (layer >= 0 && this.wanted.has(key)) pool.layers[layer].seen = this.looked;
@@ -164,7 +164,7 @@ export class TileStore {
   /** A tile lies in a layer now, or −1: there is none, because of a problem. */
   place(key, layer, problem) {
     this.placed.set(key, layer);
-    this.note(key, layer + 1);
+    this.tell();
     this.changed(this.busy, problem);
   }
 
@@ -173,19 +173,31 @@ export class TileStore {
     this.placed.delete(key);
     this.wanted.delete(key);
     this.settled = "";
-    this.note(key, 0);
+    this.tell();
   }
 
-  note(key, value) {
-    const [level, column, row] = key.split("_").map(Number);
-    const line = this.firstRows[level] + row;
-    this.table[ACROSS * line + column] = value;
-    this.renderer.updateMask(this.handle, this.table, line, line + 1);
+  /** Write the table, from the coarsest level on: where a tile is not there, the next coarser one stands in for it. */
+  tell() {
+    const { columns, rows, levels, placed, table, handle } = this;
+    const { gl } = this.renderer;
+    for (let place = 0; place < columns * rows; place += 1) {
+      const [column, row] = [place % columns, Math.floor(place / columns)];
+      let entry = [0, 0];
+      for (let level = levels.length - 1; level >= 0; level -= 1) {
+        const layer = placed.get(`${level}_${column >> level}_${row >> level}`) ?? -1;
+        if (layer >= 0) entry = [layer + 1, level];
+        table.set(entry, 2 * (level * columns * rows + place));
+      }
+    }
+    gl.bindTexture(gl.TEXTURE_2D, handle.texture);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1); // any number of tiles
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, columns, rows * levels.length, gl.RG, gl.UNSIGNED_BYTE, table);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 4);
   }
 
   /** Whether the shader has to look for tiles. */
   get useful() {
-    return this.wanted.size > 0 && this.placed.size > 0;
+    return this.wanted.size > 0;
   }
 
   close() {
