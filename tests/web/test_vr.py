@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from panodiff_core.geometry import equirect_to_perspective
-from tests.web.conftest import wait_until
+from tests.web.conftest import synthetic_panorama, wait_until
+from tests.web.test_large_pictures import SETTLED, stored
+from tests.web.test_large_pictures import place as place_large
 from tests.web.test_widget import place
 
 SIZE = 96  # of each eye, in pixels
@@ -147,6 +149,31 @@ def test_each_eye_sees_what_the_core_renders_for_it(page, panorama):
         # A degree would be seen, and so would the other eye's picture.
         assert (seen - expected(panorama, yaw + 1, left, right)).abs().mean() > 4
         assert (seen - expected(panorama, yaw, right, left)).abs().mean() > 4
+
+
+def test_glasses_fetch_the_tiles_that_they_see(page, comfy):
+    large = synthetic_panorama(3072)
+    node = place_large(page, stored(comfy, "large", large))
+    page.evaluate(
+        "node => { const view = harness.view(node); view.setDisplay({ smooth: false });"
+        " view.lookAt({ yawDeg: -100, fovDeg: 10 }); }",
+        node,
+    )
+    wait_until(page, SETTLED, node)
+    wanted = "node => [...harness.view(node).picture.tiles.wanted].sort()"
+    assert page.evaluate(wanted, node) == ["0_1_1"]
+    enter(page)
+    target = expected(large, -100.0 + HEAD_YAW, OUTER, INNER)
+    blurred = (eyes(page)[:, :SIZE] - target).abs().mean()
+    for _ in range(200):
+        eyes(page)  # the glasses draw on
+        if page.evaluate(wanted, node) == ["0_1_1", "0_1_2", "0_2_1", "0_2_2"] and page.evaluate(SETTLED, node):
+            break
+        page.wait_for_timeout(50)
+    else:
+        raise AssertionError(page.evaluate(wanted, node))
+    sharp = (eyes(page)[:, :SIZE] - target).abs().mean()
+    assert sharp < 0.7 * blurred, (sharp, blurred)
 
 
 def test_the_viewer_on_the_page_goes_on_and_the_glasses_show_its_settings(page):

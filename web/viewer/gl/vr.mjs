@@ -54,7 +54,11 @@ function drawEyes({ renderer, picture, mask, display }, layer, eyes, yawDeg) {
   gl.bindFramebuffer(gl.FRAMEBUFFER, layer.framebuffer);
   for (const eye of eyes) {
     const viewport = layer.getViewport(eye);
-    const lens = eyeLens(eye.projectionMatrix, eye.transform.matrix, viewport, yawDeg);
+    const lensAt = (place) => eyeLens(eye.projectionMatrix, eye.transform.matrix, { ...place, width, height }, yawDeg);
+    const { width, height } = viewport;
+    const lens = lensAt(viewport);
+    // Both eyes see nearly the same tiles.
+    if (eye === eyes[0]) picture?.tiles?.see(lensAt({ x: 0, y: 0 }), display.smooth);
     const shown = displayIn("perspective", { ...display, eye: eye.eye });
     renderer.shade({ picture, lens, display: shown, mask: painted }, viewport);
   }
