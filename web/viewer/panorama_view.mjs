@@ -34,7 +34,7 @@ export class PanoramaView {
     this.loaded = null;
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
-    this.modes = new ModeSwitch(this.camera, () => motion.matches);
+    this.modes = new ModeSwitch(this.camera);
     this.display = DISPLAY;
     this.keys = new Map(); // what they do
     this.mask = null; // a MaskLayer over the picture
@@ -45,7 +45,7 @@ export class PanoramaView {
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.listeners = new AbortController();
     this.buildElement(label);
-    this.overlay.addTool("save", "save", "s", () => saveView(this));
+    this.overlay.addTool("save", "s", () => saveView(this));
     this.listenToPage();
     this.startRenderer();
   }
@@ -61,11 +61,6 @@ export class PanoramaView {
     this.controls = new Controls(this);
     this.canvas.addEventListener("pointerdown", () => this.overlay.options.toggle(false));
     this.overlay.showMessage(this.emptyText);
-  }
-
-  wheelIsOurs(event) {
-    const ours = this.isFullscreen || !this.wheelNeedsFocus;
-    return ours || (!event.ctrlKey && this.root.contains(document.activeElement));
   }
 
   listenToPage() {
@@ -169,6 +164,11 @@ export class PanoramaView {
     this.drawNow();
   }
 
+  /** How pictures are shown now, without what lies over them: as they are saved and counted. */
+  get plainDisplay() {
+    return { ...displayIn(this.mode, this.display), seamLine: false };
+  }
+
   /** The name of the mode, one of MODES. */
   get mode() {
     return this.modes.mode;
@@ -236,9 +236,8 @@ export class PanoramaView {
     return document.fullscreenElement === this.root;
   }
 
-  async toggleFullscreen() {
-    if (this.isFullscreen) await document.exitFullscreen();
-    else await this.root.requestFullscreen?.();
+  toggleFullscreen() {
+    return this.isFullscreen ? document.exitFullscreen() : this.root.requestFullscreen?.();
   }
 
   /** Draw soon. Nothing is drawn while the page is hidden or the viewer is scrolled out of sight. */

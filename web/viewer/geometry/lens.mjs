@@ -71,11 +71,6 @@ export function blendLenses(from, to, share) {
   };
 }
 
-/** Degrees that one pixel spans in the middle of the plane. */
-export function degreesPerPixel(lens) {
-  return degrees(pixelSize(lens));
-}
-
 /** How much of the plane a pixel spans. */
 export function pixelSize(lens) {
   return (2 * lens.reach) / lens.width;

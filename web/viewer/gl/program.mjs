@@ -4,19 +4,10 @@ import { text } from "../texts/text.mjs";
 import { averageStep, heatLevel } from "./heat.mjs";
 import { VERTEX_SHADER, fragmentShader } from "./shader.mjs";
 
-/** Only those are asked for that a variant reads. */
+/** Others are called as what the lens or the picture has. Only those are asked for that a variant reads. */
 const UNIFORMS = Object.freeze({
   u_window: ({ width, height }) => [width, height],
-  u_reach: ({ lens }) => lens.reach,
-  u_centre: ({ lens }) => lens.centre,
-  u_turn: ({ lens }) => lens.turn,
-  u_bend: ({ lens }) => lens.bend,
-  u_rotation: ({ lens }) => lens.rotation.flat(),
   u_picture: ({ picture, difference }) => (difference ? difference.drawings[0] : picture),
-  u_wraps: ({ picture }) => picture.wraps,
-  u_sphere: ({ picture }) => picture.sphere,
-  u_offset: ({ picture }) => picture.offset,
-  u_anisotropy: ({ picture }) => picture.anisotropy,
   u_exposure: ({ display }) => 2 ** display.exposureEv,
   u_gamma: ({ display }) => display.gamma,
   u_level: ({ picture, lens }) => heatLevel(picture, lens),
@@ -35,8 +26,8 @@ const UNIFORMS = Object.freeze({
 });
 
 /**
- * {program, use} of a variant (see shader.mjs); `use(drawing)` makes it ready for a drawing. The first use waits for the
- * driver, and throws an Error with its words where the variant does not build.
+ * A function that makes a variant (see shader.mjs) ready for a drawing. Its first call waits for the driver, and throws
+ * an Error with its words where the variant does not build.
  */
 export function buildProgram(gl, variant) {
   const program = gl.createProgram();
@@ -50,12 +41,16 @@ export function buildProgram(gl, variant) {
   });
   gl.linkProgram(program);
   let uniforms = null;
-  const use = (drawing) => {
+  return (drawing) => {
     uniforms ??= finished(gl, program, shaders);
     gl.useProgram(program);
-    for (const [name, set] of uniforms) set(UNIFORMS[name](drawing));
+    for (const [name, set] of uniforms) set(valueOf(name, drawing));
   };
-  return { program, use };
+}
+
+function valueOf(name, drawing) {
+  const key = name.slice("u_".length);
+  return UNIFORMS[name]?.(drawing) ?? drawing.lens[key] ?? drawing.picture[key];
 }
 
 function finished(gl, program, shaders) {
@@ -84,7 +79,7 @@ function activeUniforms(gl, program) {
       [gl.FLOAT_VEC2]: (value) => gl.uniform2fv(at, value),
       [gl.FLOAT_VEC3]: (value) => gl.uniform3fv(at, value),
       [gl.INT_VEC2]: (value) => gl.uniform2iv(at, value),
-      [gl.FLOAT_MAT3]: (rows) => gl.uniformMatrix3fv(at, true, rows),
+      [gl.FLOAT_MAT3]: (rows) => gl.uniformMatrix3fv(at, true, rows.flat()),
     };
     return [name, setters[type] ?? texture];
   });

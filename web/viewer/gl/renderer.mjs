@@ -56,15 +56,14 @@ class Renderer {
     this.viewers = new Set();
     this.textures = new Set();
     this.canvas = document.createElement("canvas");
-    this.canvas.width = this.canvas.height = 1;
+    this.shrink();
     this.gl = this.canvas.getContext("webgl2", {
       alpha: false, antialias: false, depth: false, powerPreference: "high-performance",
     });
     if (!this.gl) throw new Error(text("noWebgl"));
     this.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault(); // asks the browser to restore it
-      for (const handle of this.textures) handle.tiles?.close();
-      this.textures.clear();
+      this.deleteTextures();
       for (const viewer of this.viewers) viewer.contextLost();
     });
     this.canvas.addEventListener("webglcontextrestored", () => {
@@ -78,6 +77,8 @@ class Renderer {
     const { gl } = this;
     this.programs = {}; // by variant of the shader
     gl.enable(gl.SCISSOR_TEST);
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1); // rows of any length
     this.maxTextureSize = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     this.anisotropic = gl.getExtension("EXT_texture_filter_anisotropic");
     const most = this.anisotropic ? gl.getParameter(this.anisotropic.MAX_TEXTURE_MAX_ANISOTROPY_EXT) : 1;
@@ -170,7 +171,6 @@ class Renderer {
       gl.pixelStorei(gl.UNPACK_SKIP_ROWS, rows);
     };
     gl.bindTexture(target, texture);
-    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
     for (const [where, left, top, width, height] of pieces) {
       skip(left, top);
       gl.texImage2D(where, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, source);
@@ -211,6 +211,10 @@ class Renderer {
     this.deleteTexture(handle.right);
   }
 
+  deleteTextures() {
+    for (const handle of this.textures) this.deleteTexture(handle);
+  }
+
   /**
    * Draw what `lens` shows of `picture` (a handle or null) and copy it to `target`, a 2D canvas context.
    * With an `opacity` below 1 it lies over what is there; a `mask` tints what is painted; `span` draws the
@@ -247,12 +251,11 @@ class Renderer {
     const { gl } = this;
     gl.viewport(x, y, width, height);
     gl.scissor(x + left, y, right - left, height);
-    for (const { part, channels, program } of this.parts({ ...drawing, width, height })) {
-      program.use(part);
+    for (const { part, channels, use } of this.parts({ ...drawing, width, height })) {
+      use(part);
       gl.colorMask(...channels, true);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
-    gl.colorMask(true, true, true, true);
   }
 
   /** What a drawing consists of: for each eye that is seen, what it draws, in which colours, with which program. */
@@ -261,7 +264,7 @@ class Renderer {
     return eyesShown(drawing.picture, drawing.display.eye).map(([picture, ...channels]) => {
       const part = { ...drawing, gl, picture };
       const variant = variantOf(part);
-      return { part, channels, program: (programs[variant] ??= buildProgram(gl, variant)) };
+      return { part, channels, use: (programs[variant] ??= buildProgram(gl, variant)) };
     });
   }
 
@@ -285,8 +288,7 @@ class Renderer {
   }
 
   dispose() {
-    for (const handle of this.textures) this.deleteTexture(handle);
-    for (const { program } of Object.values(this.programs)) this.gl.deleteProgram(program);
+    this.deleteTextures();
     this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees all now, not at some garbage collection
   }
 }

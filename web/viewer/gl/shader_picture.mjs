@@ -69,11 +69,7 @@ float texelsSeen(Sight sight) {
 #ifdef ANISOTROPIC
 vec4 averaged(vec2 uv, Sight sight) {
   // Towards a pole that area covers ever more columns, up to the limit of what is read at once.
-#if PROJECTION == EQUIRECTANGULAR
-  float narrow = 1.0;
-#else
-  float narrow = max(cos(sight.lat), 1.0 / u_anisotropy);
-#endif
+  float narrow = max(narrowing(sight), 1.0 / u_anisotropy);
   vec2 scale = vec2(1.0 / (2.0 * PI * narrow), -1.0 / PI);
   mat2 change = mat2(sight.change[0] * scale, sight.change[1] * scale);
   vec2 whole = u_sphere / vec2(textureSize(u_picture, 0)); // of which the picture may be a part
@@ -114,7 +110,6 @@ vec3 ground() {
 #endif
 }
 
-#ifdef TONE
 vec3 toLinear(vec3 c) {
   return mix(c / 12.92, pow((c + 0.055) / 1.055, vec3(2.4)), step(0.04045, c));
 }
@@ -122,7 +117,6 @@ vec3 toLinear(vec3 c) {
 vec3 fromLinear(vec3 c) {
   return mix(c * 12.92, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, c));
 }
-#endif
 
 // A value as the display settings show it.
 vec3 displayed(vec4 read, PLACE place) {
@@ -148,12 +142,8 @@ float line(float angle, float spacing, float footprint) {
 // brighter.
 vec3 emptySphere(Sight sight) {
   float step15 = PI / 12.0, footprint = sight.footprint;
-#if PROJECTION == EQUIRECTANGULAR
-  float around = line(sight.lon, step15, footprint);
-#else
-  float across = cos(sight.lat);
+  float across = narrowing(sight);
   float around = line(sight.lon, step15, footprint / max(across, 0.02)) * smoothstep(0.02, 0.2, across);
-#endif
   float grid = max(around, line(sight.lat, step15, footprint));
   float horizon = 1.0 - smoothstep(0.8 * footprint, 2.0 * footprint, abs(sight.lat));
   vec3 base = NIGHT + vec3(0.030, 0.036, 0.048) * (0.5 - 0.5 * sin(sight.lat));
@@ -220,10 +210,8 @@ vec3 seen(Sight sight) {
 }
 
 // A broken line along the back meridian of the seam view: the seam shows in its gaps.
-float seamLine(vec2 windowPosition) {
-  vec2 off = windowPosition - 0.5 * u_window;
-  float across = abs(u_turn.x * off.x + u_turn.y * off.y);
-  float along = u_turn.x * off.y - u_turn.y * off.x;
-  return clamp(1.25 - across, 0.0, 1.0) * step(fract(along / 18.0), 0.34);
+float seamLine() {
+  vec2 off = fromMiddle();
+  return clamp(1.25 - abs(off.x), 0.0, 1.0) * step(fract(off.y / 18.0), 0.34);
 }
 `;

@@ -67,15 +67,6 @@ Plane planeAt(vec2 p) {
 }
 
 #elif PROJECTION == CUBEMAP_CROSS || PROJECTION == CUBEMAP_3X2
-// A face's own ray (u, v, 1) turned to its place on the cube: by quarter turns to the right (-1 ... 2), after one
-// up (1) or down (-1).
-vec3 onCube(vec3 ray, vec2 turns) {
-  float level = 1.0 - abs(turns.y);
-  vec3 tilted = vec3(ray.x, level * ray.y + turns.y * ray.z, level * ray.z - turns.y * ray.y);
-  float s = turns.x * (2.0 - abs(turns.x)), c = 1.0 - abs(turns.x);
-  return vec3(c * tilted.x + s * tilted.z, tilted.y, c * tilted.z - s * tilted.x);
-}
-
 Plane planeAt(vec2 p) {
   vec2 cell = floor(0.5 * (p + 1.0));
 #if PROJECTION == CUBEMAP_CROSS
@@ -97,10 +88,13 @@ Plane planeAt(vec2 p) {
 // In the camera's frame.
 vec3 placed(vec3 along, Plane plane) {
 #if PROJECTION == CUBEMAP_CROSS || PROJECTION == CUBEMAP_3X2
-  return onCube(along, plane.turns);
-#else
-  return along;
+  // By quarter turns to the right (-1 ... 2), after one up (1) or down (-1).
+  vec2 turns = plane.turns, level = 1.0 - abs(turns);
+  along = vec3(along.x, level.y * along.yz + turns.y * vec2(along.z, -along.y));
+  float side = turns.x * (2.0 - abs(turns.x));
+  along.xz = level.x * along.xz + side * vec2(along.z, -along.x);
 #endif
+  return along;
 }
 
 // Where a window pixel looks, how far apart in radians neighbouring pixels look there, and how much of it the
@@ -122,18 +116,14 @@ Sight sightAt(vec2 p, float perPixel) {
   return Sight(lon, p.y, perPixel, change, border / perPixel, ray);
 }
 #else
-// How far a step along the ray's derivative turns the ray, squared, in units of the ray's length.
-float turning(vec3 ray, vec3 along, float size) {
-  float ahead = dot(ray, along);
-  return dot(along, along) - ahead * ahead / size;
-}
-
 Sight sightAt(vec2 p, float perPixel) {
   Plane plane = planeAt(p);
   vec3 ray = u_rotation * placed(plane.ray, plane);
   vec2 lonLat = lonLatOf(ray);
   float size = dot(plane.ray, plane.ray);
-  float turn = max(turning(plane.ray, plane.alongX, size), turning(plane.ray, plane.alongY, size));
+  // How far a step along its derivatives turns the ray.
+  vec3 turnX = cross(plane.ray, plane.alongX), turnY = cross(plane.ray, plane.alongY);
+  float footprint = perPixel * sqrt(max(dot(turnX, turnX), dot(turnY, turnY))) / size;
   mat2 change = mat2(0.0);
 #ifdef ANISOTROPIC
   float safe = max(length(ray.xz), 1e-20);
@@ -142,18 +132,30 @@ Sight sightAt(vec2 p, float perPixel) {
   mat2x3 along = u_rotation * mat2x3(placed(plane.alongX, plane), placed(plane.alongY, plane)) * perPixel;
   change = mat2(dot(east, along[0]), dot(north, along[0]), dot(east, along[1]), dot(north, along[1]));
 #endif
-  float footprint = perPixel * sqrt(turn / size);
   return Sight(lonLat.x, lonLat.y, footprint, change, plane.border / perPixel, ray);
 }
 #endif
 
-Sight lookThrough(vec2 windowPosition) {
+// From the middle of the window, in pixels, along the axes of the plane.
+vec2 fromMiddle() {
+  vec2 p = gl_FragCoord.xy - 0.5 * u_window;
+  return vec2(u_turn.x * p.x + u_turn.y * p.y, u_turn.x * p.y - u_turn.y * p.x);
+}
+
+Sight lookThrough() {
   float perPixel = 2.0 * u_reach / u_window.x;
-  vec2 p = (windowPosition - 0.5 * u_window) * perPixel;
-  p = vec2(u_turn.x * p.x + u_turn.y * p.y, u_turn.x * p.y - u_turn.y * p.x) + u_centre;
-  Sight sight = sightAt(p, perPixel);
+  Sight sight = sightAt(fromMiddle() * perPixel + u_centre, perPixel);
   sight.covered = clamp(sight.covered + 0.5, 0.0, 1.0);
   return sight;
+}
+
+// How much narrower than at the equator what lies side by side in the picture is there.
+float narrowing(Sight sight) {
+#if PROJECTION == EQUIRECTANGULAR
+  return 1.0; // it is shown as it is
+#else
+  return cos(sight.lat);
+#endif
 }
 
 // Where that is on an equirectangular picture of the whole sphere, 0 ... 1.

@@ -190,14 +190,7 @@ export class TileStore {
       }
     }
     gl.bindTexture(gl.TEXTURE_2D, handle.texture);
-    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1); // any number of tiles
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, columns, rows * levels.length, gl.RG, gl.UNSIGNED_BYTE, table);
-    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 4);
-  }
-
-  /** Whether the shader has to look for tiles. */
-  get useful() {
-    return this.wanted.size > 0;
   }
 
   close() {

@@ -120,13 +120,15 @@ export class Controls {
   }
 
   wheel(event) {
-    if (event.target.closest(".pd360-panel") || !this.view.wheelIsOurs(event)) return;
+    const { view } = this;
+    const ours = !view.wheelNeedsFocus || view.isFullscreen || (!event.ctrlKey && view.root.matches(":focus-within"));
+    if (!ours || event.target.closest(".pd360-panel")) return;
     event.preventDefault();
     event.stopPropagation();
     const pixels = clamp(event.deltaY * WHEEL_PIXELS[event.deltaMode], -400, 400);
     const pinch = event.ctrlKey ? 6 : 1; // a pinch on a touchpad arrives as a wheel with small steps
     this.camera.zoom(Math.exp(pixels * ZOOM_PER_WHEEL_PIXEL * pinch));
-    this.view.requestFrame();
+    view.requestFrame();
   }
 
   /** Turn by key presses. */

@@ -1,6 +1,7 @@
 /** Turning the view so that what a hand holds stays under it, in every mode. Pure functions. */
 
-import { createLens, degreesPerPixel, directionToWindow, windowToDirection } from "../geometry/lens.mjs";
+import { createLens, directionToWindow, pixelSize, windowToDirection } from "../geometry/lens.mjs";
+import { degrees } from "../geometry/projection.mjs";
 
 // Of Newton's method; a hand moves little between two events.
 const ROUNDS = 3;
@@ -16,7 +17,7 @@ const DAMPING = 0.15; // of the turn that the middle of the window would need: b
 export function dragTurn(mode, pose, width, height, before, after) {
   const lensFor = (turned) => createLens(mode, turned, width, height);
   const lens = lensFor(pose);
-  const scale = degreesPerPixel(lens);
+  const scale = degrees(pixelSize(lens));
   const held = windowToDirection(lens, ...before);
   if (!held) return [(before[0] - after[0]) * scale, (after[1] - before[1]) * scale];
   const turned = { ...pose };

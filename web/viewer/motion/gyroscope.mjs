@@ -54,8 +54,7 @@ export class Gyroscope {
 
   offer() {
     this.listen(false); // sensors take power
-    const attributes = { "aria-pressed": false };
-    this.button = this.view.overlay.addTool("gyroscope", "gyroscope", "g", () => this.toggle(), attributes);
+    this.button = this.view.overlay.addTool("gyroscope", "g", () => this.toggle(), { "aria-pressed": false });
   }
 
   async toggle() {

@@ -81,7 +81,7 @@ class PanoramaWidget {
 
   /** Capture and mask, on nodes that have inputs to keep them. */
   handBack(strokes) {
-    this.view.overlay.addTool("capture", "capture", "c", () => this.capture());
+    this.view.overlay.addTool("capture", "c", () => this.capture());
     // In LiteGraph; Nodes 2.0 hides it by the input's definition.
     strokes.hidden = true;
     this.mask = new MaskTool(this.view, {

@@ -1,6 +1,5 @@
 /** A view as a picture: how large it becomes, where its camera stands, and PNG files through the browser's downloads. */
 
-import { displayIn } from "./display.mjs";
 import { MODES } from "../geometry/modes.mjs";
 import { clamp } from "../geometry/projection.mjs";
 import { element } from "../panel/elements.mjs";
@@ -77,7 +76,7 @@ async function save(view, [width, height]) {
   const { mode, pose, renderer } = view;
   const canvas = element("canvas", "", { width, height });
   const lens = view.lens(width, height);
-  const display = { ...displayIn(mode, view.display), seamLine: false };
+  const display = view.plainDisplay;
   const paint = () => view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
   paint();
   // The tiles that it lacks.
