@@ -97,8 +97,6 @@ test("only changed rows go to the texture, all of them after undo, clear or a lo
   assert.equal(layer.texture(renderer), null);
   layer.step(true);
   assert.deepEqual(layer.strokes, [stroke]);
-  layer.free(renderer);
-  assert.equal(renderer.textures.size, 0);
 });
 
 test("the brush's ring lies around its centre, also at the poles", () => {

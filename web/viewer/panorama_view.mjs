@@ -135,7 +135,7 @@ export class PanoramaView {
     }
     renderer.deleteTexture(this.picture);
     followTiles(this, (this.picture = texture));
-    this.overlay.options.showEyes(texture.right);
+    this.overlay.options.show();
     this.overlay.showMessage("");
     this.overlay.showNotices(warningsAbout(picture, texture.layout));
     this.root.classList.add("pd360-has-picture");
@@ -177,7 +177,7 @@ export class PanoramaView {
   /** Go to a mode, as a number key does; with `atOnce` without the way between. */
   setMode(mode, { atOnce = false } = {}) {
     if (!this.modes.enter(mode, { atOnce })) return;
-    this.overlay.options.showMode(mode);
+    this.overlay.options.show();
     this.requestFrame();
   }
 
@@ -185,7 +185,7 @@ export class PanoramaView {
   setDisplay(changes) {
     const { stereo } = this.display;
     this.display = changedDisplay(this.display, changes);
-    this.overlay.options.showDisplay(this.display);
+    this.overlay.options.show();
     if (this.display.stereo !== stereo) this.reload();
     this.requestFrame();
   }

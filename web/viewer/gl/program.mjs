@@ -21,8 +21,7 @@ const UNIFORMS = Object.freeze({
   u_tiles: ({ picture }) => picture.tiles.pool.handle,
   u_table: ({ picture }) => picture.tiles.handle,
   "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, 0.5 ** index]),
-  u_rows: ({ picture }) => picture.tiles.rows,
-  u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length],
+  u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length, tiles.rows],
 });
 
 /**
@@ -73,12 +72,10 @@ function activeUniforms(gl, program) {
       gl.uniform1i(at, unit);
     };
     const setters = {
-      [gl.BOOL]: (value) => gl.uniform1i(at, value),
-      [gl.INT]: (value) => gl.uniform1i(at, value),
       [gl.FLOAT]: (value) => gl.uniform1f(at, value),
       [gl.FLOAT_VEC2]: (value) => gl.uniform2fv(at, value),
       [gl.FLOAT_VEC3]: (value) => gl.uniform3fv(at, value),
-      [gl.INT_VEC2]: (value) => gl.uniform2iv(at, value),
+      [gl.INT_VEC3]: (value) => gl.uniform3iv(at, value),
       [gl.FLOAT_MAT3]: (rows) => gl.uniformMatrix3fv(at, true, rows.flat()),
     };
     return [name, setters[type] ?? texture];

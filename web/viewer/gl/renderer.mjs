@@ -39,12 +39,6 @@ export function releaseRenderer(viewer) {
   shared.renderer = null;
 }
 
-/** [left, top, width, height] in pixels of a part of `source`, given in shares. */
-function partOf(source, [left, top, width, height]) {
-  const [across, down] = [source.videoWidth || source.width, source.videoHeight || source.height];
-  return [across * left, down * top, across * width, down * height].map(Math.floor);
-}
-
 /** Whether a processor draws, where long areas of a texture cost more than they show. */
 function isSoftware(gl) {
   const unmasked = gl.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL;
@@ -108,11 +102,13 @@ class Renderer {
    */
   createTexture(picture, part = EYE_PARTS.one[0]) {
     const { gl, anisotropy } = this;
-    const [left, top, width, height] = partOf(picture.bitmap, part);
+    const { bitmap } = picture;
+    const size = [bitmap.videoWidth || bitmap.width, bitmap.videoHeight || bitmap.height];
+    const [left, top, width, height] = part.map((share, index) => Math.floor(share * size[index % 2]));
     const trueWidth = picture.width * part[2];
     const { full, wraps, sphere, offset } = coverage(trueWidth, picture.height * part[3], picture.crop);
     const scaled = (sizes) => sizes.map((size) => (size * width) / trueWidth);
-    const handle = this.keep(gl.TEXTURE_2D, picture.bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
+    const handle = this.keep(gl.TEXTURE_2D, bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
       full, wraps, anisotropy,
       averages: [], // of seam heat maps
       size: [width, height],

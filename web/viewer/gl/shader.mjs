@@ -50,6 +50,7 @@ export function variantOf({ picture, lens, display, mask, difference }) {
   const flags = {
     ANISOTROPIC: coarse && picture.anisotropy > 1,
     PARTIAL: picture && !picture.full,
+    WRAPS: picture?.wraps && !picture.full,
     CUBE: picture?.cube,
     TILES: tiles,
     TONE: display.exposureEv !== 0 || display.gamma !== 1,

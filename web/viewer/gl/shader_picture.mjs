@@ -4,7 +4,6 @@ import { ERROR_COLOURS } from "./error_colours.mjs";
 import { HEAT } from "./heat.mjs";
 
 export const PICTURE = `
-uniform bool u_wraps;        // of a part of the sphere: the column after the last is the first
 uniform vec2 u_sphere;       // size of the whole sphere in texels
 uniform vec2 u_offset;       // where in it the picture begins
 uniform float u_anisotropy;  // how much longer than wide the area of one reading may be
@@ -38,10 +37,10 @@ vec4 alongRow(int left, int row, float weight, ivec2 size) {
   int right = left + 1;
 #ifdef PARTIAL
   row = clamp(row, 0, size.y - 1);
-  if (!u_wraps) { // a picture of a part of the sphere ends at its edges
-    left = max(left, 0);
-    right = min(right, size.x - 1);
-  }
+#ifndef WRAPS // a picture of a part of the sphere ends at its edges
+  left = max(left, 0);
+  right = min(right, size.x - 1);
+#endif
 #else
   if (row < 0 || row >= size.y) { // beyond a pole lies the same row again, half a turn around
     row = row < 0 ? -1 - row : 2 * size.y - 1 - row;
@@ -143,10 +142,10 @@ float line(float angle, float spacing, float footprint) {
 vec3 emptySphere(Sight sight) {
   float step15 = PI / 12.0, footprint = sight.footprint;
   float across = narrowing(sight);
-  float around = line(sight.lon, step15, footprint / max(across, 0.02)) * smoothstep(0.02, 0.2, across);
-  float grid = max(around, line(sight.lat, step15, footprint));
-  float horizon = 1.0 - smoothstep(0.8 * footprint, 2.0 * footprint, abs(sight.lat));
-  vec3 base = NIGHT + vec3(0.030, 0.036, 0.048) * (0.5 - 0.5 * sin(sight.lat));
+  float around = line(sight.lonLat.x, step15, footprint / max(across, 0.02)) * smoothstep(0.02, 0.2, across);
+  float grid = max(around, line(sight.lonLat.y, step15, footprint));
+  float horizon = 1.0 - smoothstep(0.8 * footprint, 2.0 * footprint, abs(sight.lonLat.y));
+  vec3 base = NIGHT + vec3(0.030, 0.036, 0.048) * (0.5 - 0.5 * sin(sight.lonLat.y));
   return base + vec3(0.05, 0.06, 0.075) * grid + vec3(0.06, 0.09, 0.13) * horizon;
 }
 
@@ -183,9 +182,9 @@ vec3 seen(Sight sight) {
 #else
   vec2 uv = onSphere(sight);
 #ifdef PARTIAL
-  vec2 position = uv * u_sphere - u_offset;
-  position.x -= u_sphere.x * floor(position.x / u_sphere.x); // a part may lie across the back
-  uv = position / vec2(textureSize(u_picture, 0));
+  uv -= u_offset / u_sphere;
+  uv.x = fract(uv.x); // a part may lie across the back
+  uv *= u_sphere / vec2(textureSize(u_picture, 0));
 #endif
 #if READING == POINTS && defined(TILES)
   Tile tile = tileAt(uv, u_depth.x);
@@ -200,7 +199,7 @@ vec3 seen(Sight sight) {
 #endif
   vec3 shown = displayed(value, uv);
 #ifdef HEAT
-  shown = heated(shown, uv, sight.lat);
+  shown = heated(shown, uv, sight.lonLat.y);
 #endif
 #ifdef PARTIAL
   if (clamp(uv, 0.0, 1.0) != uv) shown = emptySphere(sight);

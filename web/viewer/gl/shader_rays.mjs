@@ -101,7 +101,7 @@ vec3 placed(vec3 along, Plane plane) {
 // picture covers. Each of the columns of change is a neighbour's (right of it, above it) longitude and
 // latitude, as far as it lies to the east and north; on a flat picture that is measured in longitude. The ray has
 // any length.
-struct Sight { float lon; float lat; float footprint; mat2 change; float covered; vec3 ray; };
+struct Sight { vec2 lonLat; float footprint; mat2 change; float covered; vec3 ray; };
 
 #if PROJECTION == EQUIRECTANGULAR
 Sight sightAt(vec2 p, float perPixel) {
@@ -113,13 +113,12 @@ Sight sightAt(vec2 p, float perPixel) {
   float across = sine(0.5 * PI - p.y); // half a pixel beyond a pole it is behind it
   ray = vec3(across * sine(lon), sine(p.y), across * sine(0.5 * PI - lon));
 #endif
-  return Sight(lon, p.y, perPixel, change, border / perPixel, ray);
+  return Sight(vec2(lon, p.y), perPixel, change, border / perPixel, ray);
 }
 #else
 Sight sightAt(vec2 p, float perPixel) {
   Plane plane = planeAt(p);
   vec3 ray = u_rotation * placed(plane.ray, plane);
-  vec2 lonLat = lonLatOf(ray);
   float size = dot(plane.ray, plane.ray);
   // How far a step along its derivatives turns the ray.
   vec3 turnX = cross(plane.ray, plane.alongX), turnY = cross(plane.ray, plane.alongY);
@@ -132,7 +131,7 @@ Sight sightAt(vec2 p, float perPixel) {
   mat2x3 along = u_rotation * mat2x3(placed(plane.alongX, plane), placed(plane.alongY, plane)) * perPixel;
   change = mat2(dot(east, along[0]), dot(north, along[0]), dot(east, along[1]), dot(north, along[1]));
 #endif
-  return Sight(lonLat.x, lonLat.y, footprint, change, plane.border / perPixel, ray);
+  return Sight(lonLatOf(ray), footprint, change, plane.border / perPixel, ray);
 }
 #endif
 
@@ -154,13 +153,13 @@ float narrowing(Sight sight) {
 #if PROJECTION == EQUIRECTANGULAR
   return 1.0; // it is shown as it is
 #else
-  return cos(sight.lat);
+  return cos(sight.lonLat.y);
 #endif
 }
 
 // Where that is on an equirectangular picture of the whole sphere, 0 ... 1.
 vec2 onSphere(Sight sight) {
-  return vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI);
+  return 0.5 + sight.lonLat * vec2(0.5, -1.0) / PI;
 }
 
 // Colours multiplied by alpha, so that transparent texels do not bleed.

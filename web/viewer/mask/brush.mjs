@@ -18,8 +18,8 @@ export function ringAround(centre, angle) {
   const other = cross(centre, side);
   return Array.from({ length: RING_POINTS + 1 }, (_, index) => {
     const turn = (2 * Math.PI * index) / RING_POINTS;
-    const [along, up] = [Math.sin(angle) * Math.cos(turn), Math.sin(angle) * Math.sin(turn)];
-    return centre.map((value, axis) => value * Math.cos(angle) + side[axis] * along + other[axis] * up);
+    const away = side.map((value, axis) => value * Math.cos(turn) + other[axis] * Math.sin(turn));
+    return centre.map((value, axis) => value * Math.cos(angle) + away[axis] * Math.sin(angle));
   });
 }
 
@@ -139,8 +139,7 @@ export class Brush {
     let before = null;
     for (const direction of directions) {
       const here = directionToWindow(lens, direction);
-      const joined = here && before && distance(here, before) < lens.width / 4;
-      if (here) context[joined ? "lineTo" : "moveTo"](...here);
+      if (here) context[before && distance(here, before) < lens.width / 4 ? "lineTo" : "moveTo"](...here);
       before = here;
     }
     for (const [strokeStyle, width, pattern] of [["rgb(0 0 0 / 60%)", 3, []], ["#fff", 1.3, dashes]]) {

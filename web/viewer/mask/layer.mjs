@@ -67,9 +67,4 @@ export class MaskLayer {
     this.changed = null;
     return this.handle;
   }
-
-  free(renderer) {
-    renderer?.deleteTexture(this.handle);
-    this.handle = null;
-  }
 }

@@ -116,6 +116,6 @@ export class MaskTool {
   }
 
   dispose() {
-    this.layer.free(this.view.renderer);
+    this.view.renderer?.deleteTexture(this.layer.handle);
   }
 }

@@ -25,8 +25,8 @@ export function frameOf({ alpha, beta, gamma }, screenDeg) {
 
 /** Yaw, pitch and roll, in degrees, of a camera that looks `forward` with `up` above. */
 export function poseOf({ forward: f, up }) {
-  const level = up.map((value, axis) => value - dot(up, f) * f[axis]); // square to where it looks
-  const right = cross(level, f);
+  const right = cross(up, f);
+  const level = cross(f, right); // up, square to where it looks
   const [lon, lat] = directionToLonLat(f);
   // Straight up or down, yaw and roll are one turn.
   const [yaw, roll] = Math.hypot(f[0], f[2]) > 1e-6

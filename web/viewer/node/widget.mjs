@@ -65,10 +65,7 @@ class PanoramaWidget {
   constructor(host, node, api) {
     Object.assign(this, { node, api, result: null, choices: {} });
     this.view = new PanoramaView(host, { emptyText: text("run"), wheelNeedsFocus: true });
-    this.player = new Player(this.view, {
-      shown: (index) => this.shown(index),
-      failed: (problem) => this.failed(problem),
-    });
+    this.player = new Player(this.view, this);
     const strokes = inputOf(node, STROKES);
     if (strokes) this.handBack(strokes);
     this.measures = new MeasuresTool(this.view);
