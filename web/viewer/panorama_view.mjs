@@ -107,25 +107,25 @@ export class PanoramaView {
   async show(source, options = {}) {
     if (!this.renderer) throw new Error(text("noWebgl"));
     this.loading?.abort();
-    const loading = (this.loading = new AbortController());
+    const { signal } = (this.loading = new AbortController());
     this.loaded = { source, options };
     if (!source.ready) this.overlay.showBusy(true);
     try {
-      const picture = await pictureFor(source, options, this.renderer.maxTextureSize, loading.signal);
-      if (!loading.signal.aborted && !this.renderer.lost) await this.take(picture, loading.signal, !source.ready);
+      const picture = await pictureFor(source, options, this.renderer.maxTextureSize, signal);
+      if (!signal.aborted) await this.take(picture, signal, !source.ready);
       if (!picture.kept) closePicture(picture);
-      return !loading.signal.aborted;
     } catch (problem) {
-      if (loading.signal.aborted) return false;
-      throw problem;
+      if (!signal.aborted) throw problem;
     } finally {
-      if (this.loading === loading) this.overlay.showBusy(false);
+      if (this.loading.signal === signal) this.overlay.showBusy(false);
     }
+    return !signal.aborted;
   }
 
   /** Show a loaded picture; with `settled` when its first drawing will not keep the page waiting. */
   async take(picture, signal, settled) {
     const { renderer, mode, display } = this;
+    if (renderer.lost) return;
     const texture = renderer.createPicture(picture, display.stereo);
     const { width, height } = this.canvas;
     if (settled) await renderer.settle({ picture: texture, lens: this.lens(width, height), display: displayIn(mode, display) });

@@ -121,8 +121,4 @@ export class Comparison {
       for (const drawing of drawings) renderer.deleteTexture(drawing);
     }
   }
-
-  dispose() {
-    this.load(null);
-  }
 }

@@ -6,20 +6,20 @@
 import { clamp, dot } from "./projection.mjs";
 
 /** Normal, right and up of the faces F, R, B, L, U, D. */
-export const FACE_FRAMES = Object.freeze([
+export const FACE_FRAMES = [
   [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
   [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
   [[0, 0, -1], [-1, 0, 0], [0, 1, 0]],
   [[-1, 0, 0], [0, 0, 1], [0, 1, 0]],
   [[0, 1, 0], [1, 0, 0], [0, 0, -1]],
   [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
-]);
+];
 
 /** (column, row) of the faces F, R, B, L, U, D: columns to the right of F, rows above it. */
-export const CELLS = Object.freeze({
+export const CELLS = {
   cubemap_cross: [[0, 0], [1, 0], [2, 0], [-1, 0], [0, 1], [0, -1]],
   cubemap_3x2: [[0, 0], [1, 0], [2, 0], [0, -1], [1, -1], [2, -1]],
-});
+};
 
 /** The rectangles of cells that a layout consists of: [first, last] of their columns and of their rows. */
 const BLOCKS = {

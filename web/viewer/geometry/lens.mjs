@@ -36,21 +36,21 @@ function reachOf(projection, fovDeg) {
  * @param {number} width of the window, in any unit; positions are then in the same
  */
 export function createLens(mode, pose, width, height) {
-  const { projection, yawDeg = pose.yawDeg, pitchDeg = pose.pitchDeg } = MODES[mode];
+  const { projection, yawDeg, pitchDeg, rollDeg, fovDeg } = { ...pose, ...MODES[mode] };
   const flat = projection === "equirectangular";
-  const angles = [yawDeg, pitchDeg, pose.rollDeg];
+  const angles = [yawDeg, pitchDeg, rollDeg];
   const [, pitch, roll] = angles.map(radians);
   return {
     projection, width, height, angles,
     kind: KINDS[projection] ?? 0,
     bend: BENDS[projection] ?? [0, 0],
-    reach: reachOf(projection, pose.fovDeg),
+    reach: reachOf(projection, fovDeg),
     // A flat picture is turned and moved in its plane; only there does the plane know the pose.
     rotation: flat ? cameraRotation(0, 0, 0) : cameraRotation(...angles),
     turn: flat ? [Math.cos(roll), Math.sin(roll)] : [1, 0],
     centre: flat
       ? [radians(wrapDegrees(yawDeg)), pitch]
-      : CELLS[projection] ? layoutCentre(projection, pose.fovDeg, width, height) : [0, 0],
+      : CELLS[projection] ? layoutCentre(projection, fovDeg, width, height) : [0, 0],
   };
 }
 

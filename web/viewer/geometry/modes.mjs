@@ -27,7 +27,7 @@ const wholeFisheye = (width, height) => 180 * Math.max(1, width / height);
 const smallPlanet = (width, height) => stereographicFovDeg((2 / PLANET_SHARE) * Math.max(1, width / height));
 const wholeLayout = (layout) => (width, height) => layoutFovDeg(layout, width, height);
 
-export const MODES = Object.freeze({
+export const MODES = {
   perspective: { projection: "rectilinear", place: "around", least: 10, most: widestFlatLens, home: () => 90 },
   flat: { projection: "equirectangular", least: 10, most: wholeFlat },
   seam: { projection: "equirectangular", yawDeg: 180, least: 5, most: wholeFlat, home: () => 120 },
@@ -38,9 +38,9 @@ export const MODES = Object.freeze({
   pannini: { projection: "pannini", place: "around", least: 30, most: widestPannini, home: () => 150 },
   cubemap_cross: { projection: "cubemap_cross", place: "cubemap", least: 60, most: wholeLayout("cubemap_cross") },
   cubemap_3x2: { projection: "cubemap_3x2", place: "cubemap", least: 60, most: wholeLayout("cubemap_3x2") },
-});
+};
 
-export const MODE_NAMES = Object.freeze(Object.keys(MODES));
+export const MODE_NAMES = Object.keys(MODES);
 
 /** The key that switches to a mode, and the mode of a key (undefined for others). */
 export function keyOf(mode) {

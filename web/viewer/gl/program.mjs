@@ -5,7 +5,7 @@ import { averageStep, heatLevel } from "./heat.mjs";
 import { VERTEX_SHADER, fragmentShader } from "./shader.mjs";
 
 /** Others are called as what the lens or the picture has. Only those are asked for that a variant reads. */
-const UNIFORMS = Object.freeze({
+const UNIFORMS = {
   u_window: ({ width, height }) => [width, height],
   u_picture: ({ picture, difference }) => (difference ? difference.drawings[0] : picture),
   u_exposure: ({ display }) => 2 ** display.exposureEv,
@@ -22,7 +22,7 @@ const UNIFORMS = Object.freeze({
   u_table: ({ picture }) => picture.tiles.handle,
   "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, 0.5 ** index]),
   u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length, tiles.rows],
-});
+};
 
 /**
  * A function that makes a variant (see shader.mjs) ready for a drawing. Its first call waits for the driver, and throws

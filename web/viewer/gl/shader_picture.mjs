@@ -27,13 +27,15 @@ vec4 filtered(PLACE place, float level) {
 
 #ifndef CUBE
 // A picture texel. The column after the last is the first.
-vec4 texel(int column, int row, ivec2 size) {
+vec4 texel(int column, int row) {
+  ivec2 size = textureSize(u_picture, 0);
   column = column < 0 ? column + size.x : column >= size.x ? column - size.x : column;
   return premultiplied(texelFetch(u_picture, ivec2(column, row), 0));
 }
 
 // Two neighbours of a row, weighted.
-vec4 alongRow(int left, int row, float weight, ivec2 size) {
+vec4 alongRow(int left, int row, float weight) {
+  ivec2 size = textureSize(u_picture, 0);
   int right = left + 1;
 #ifdef PARTIAL
   row = clamp(row, 0, size.y - 1);
@@ -48,15 +50,14 @@ vec4 alongRow(int left, int row, float weight, ivec2 size) {
     right += size.x / 2;
   }
 #endif
-  return mix(texel(left, row, size), texel(right, row, size), weight);
+  return mix(texel(left, row), texel(right, row), weight);
 }
 
 // Bilinear at level 0 in full float precision; graphics hardware rounds its own weights to 1/256.
-vec4 bilinear(vec2 position, ivec2 size) {
-  vec2 corner = floor(position);
-  vec2 weight = position - corner;
-  ivec2 p = ivec2(corner);
-  return mix(alongRow(p.x, p.y, weight.x, size), alongRow(p.x, p.y + 1, weight.x, size), weight.y);
+vec4 bilinear(vec2 uv) {
+  vec2 at = uv * vec2(textureSize(u_picture, 0)) - 0.5, weight = fract(at);
+  ivec2 p = ivec2(floor(at));
+  return mix(alongRow(p.x, p.y, weight.x), alongRow(p.x, p.y + 1, weight.x), weight.y);
 }
 
 // How many texels high the area is that a window pixel sees.
@@ -161,8 +162,7 @@ vec3 difference() {
   ivec2 here = ivec2(gl_FragCoord.xy);
   vec3 apart = abs(texelFetch(u_picture, here, 0).rgb - texelFetch(u_other, here, 0).rgb);
   float warmth = min(u_scale * max(apart.r, max(apart.g, apart.b)), 1.0) * float(COLOURS.length() - 1);
-  int below = min(int(warmth), COLOURS.length() - 2);
-  return mix(COLOURS[below], COLOURS[below + 1], warmth - float(below)) / 255.0;
+  return mix(COLOURS[int(warmth)], COLOURS[int(ceil(warmth))], fract(warmth)) / 255.0;
 }
 #endif
 
@@ -192,8 +192,7 @@ vec3 seen(Sight sight) {
   if (tile.layer < 0.0) value = filtered(uv, 0.0);
   else value = tilePoint(tile);
 #elif READING == POINTS
-  ivec2 size = textureSize(u_picture, 0);
-  vec4 value = bilinear(uv * vec2(size) - 0.5, size);
+  vec4 value = bilinear(uv);
 #else
   vec4 value = averaged(uv, sight);
 #endif

@@ -4,7 +4,7 @@ import { directionToWindow, windowToDirection } from "../geometry/lens.mjs";
 import { clamp, cross, degrees, distance, dot, lonLatToDirection, normalise, radians } from "../geometry/projection.mjs";
 import { element } from "../panel/elements.mjs";
 
-export const RADIUS_RANGE_DEG = Object.freeze([0.25, 64]);
+export const RADIUS_RANGE_DEG = [0.25, 64];
 const LEAST_STEP_PX = 1.5; // nearer points say nothing that is seen
 const OPPOSITE = -0.9999; // cosine beyond which two points have no shortest way between them
 const RING_POINTS = 96;

@@ -6,7 +6,7 @@ import { element, iconButton, sliderRow } from "../panel/elements.mjs";
 import { clamp } from "../geometry/projection.mjs";
 import { text } from "../texts/text.mjs";
 
-const FPS_RANGE = [1, 60];
+const [min, max] = [1, 60]; // pictures per second
 
 export class Player {
   /**
@@ -28,8 +28,8 @@ export class Player {
     this.playButton = iconButton("play", keys[" "]);
     this.slider = sliderRow("position", { range: [0, 1], step: 1 }, (position) => this.seek(position));
     const rate = element("input", "pd360-select", {
-      type: "number", min: FPS_RANGE[0], max: FPS_RANGE[1], value: fps,
-      change: () => (rate.value = this.fps = clamp(Math.round(rate.valueAsNumber) || 1, ...FPS_RANGE)),
+      type: "number", min, max, value: fps,
+      change: () => (rate.value = this.fps = clamp(Math.round(rate.valueAsNumber) || 1, min, max)),
     });
     this.rate = element("label", "pd360-rate", { title: text("fps") }, rate, "fps");
     this.loopButton = iconButton("loop", keys.l, { "aria-pressed": true });

@@ -69,10 +69,10 @@ class PanoramaWidget {
     const strokes = inputOf(node, STROKES);
     if (strokes) this.handBack(strokes);
     this.measures = new MeasuresTool(this.view);
-    this.comparison = new Comparison(this.view);
+    const comparison = new Comparison(this.view);
     addLinkTool(this.view);
-    addHistogram(this.view, this.comparison);
-    this.gyroscope = new Gyroscope(this.view);
+    addHistogram(this.view, comparison);
+    new Gyroscope(this.view);
     offerVr(this.view);
   }
 
@@ -170,7 +170,7 @@ class PanoramaWidget {
 
   dispose() {
     unlink(this.view);
-    this.comparison.dispose();
+    this.view.compare(null);
     this.mask?.dispose();
     this.player.close();
     this.view.dispose();
