@@ -30,18 +30,14 @@ export class PanoramaView {
   constructor(root, { label = text("viewer"), emptyText = "", wheelNeedsFocus = false } = {}) {
     Object.assign(this, { root, emptyText, wheelNeedsFocus, onScreen: true, frame: 0, picture: null });
     root.panoramaView = this; // for scripts that drive the page
-    // What `show` was last asked for, to load it again after a lost context.
-    this.loaded = null;
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
     this.modes = new ModeSwitch(this.camera);
     this.display = DISPLAY;
     this.keys = new Map(); // what they do
-    this.mask = null; // a MaskLayer over the picture
-    this.painting = false; // a brush has the left button
+    // Tools set `mask`, a MaskLayer over the picture, `painting` while a brush has the left button, `sighted`, called
+    // with whether the viewer came into sight, and `restored`, called when a lost context is back.
     this.drawn = []; // what is called after each drawing
-    this.sighted = () => {}; // called with whether the viewer came into sight
-    this.restored = () => {}; // called when a lost context is back
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.listeners = new AbortController();
     this.buildElement(label);
@@ -70,7 +66,7 @@ export class PanoramaView {
     this.resizing.observe(this.root);
     this.watching = new IntersectionObserver((entries) => {
       this.onScreen = entries.at(-1).isIntersecting;
-      this.sighted(this.onScreen);
+      this.sighted?.(this.onScreen);
       this.requestFrame();
     });
     this.watching.observe(this.root);
@@ -108,7 +104,7 @@ export class PanoramaView {
     if (!this.renderer) throw new Error(text("noWebgl"));
     this.loading?.abort();
     const { signal } = (this.loading = new AbortController());
-    this.loaded = { source, options };
+    this.loaded = { source, options }; // to load it again after a lost context
     if (!source.ready) this.overlay.showBusy(true);
     try {
       const picture = await pictureFor(source, options, this.renderer.maxTextureSize, signal);
@@ -273,7 +269,7 @@ export class PanoramaView {
     this.overlay.showNotices([]);
     this.requestFrame();
     this.reload();
-    this.restored();
+    this.restored?.();
   }
 
   reload() {

@@ -106,17 +106,17 @@ class Renderer {
     const size = [bitmap.videoWidth || bitmap.width, bitmap.videoHeight || bitmap.height];
     const [left, top, width, height] = part.map((share, index) => Math.floor(share * size[index % 2]));
     const trueWidth = picture.width * part[2];
-    const { full, wraps, sphere, offset } = coverage(trueWidth, picture.height * part[3], picture.crop);
+    const lies = coverage(trueWidth, picture.height * part[3], picture.crop);
     const scaled = (sizes) => sizes.map((size) => (size * width) / trueWidth);
     const handle = this.keep(gl.TEXTURE_2D, bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
-      full, wraps, anisotropy,
+      ...lies, anisotropy,
       averages: [], // of seam heat maps
       size: [width, height],
-      around: sphere[0],
-      sphere: full ? [width, height] : scaled(sphere),
-      offset: scaled(offset),
+      around: lies.sphere[0],
+      sphere: scaled(lies.sphere),
+      offset: scaled(lies.offset),
     });
-    if (picture.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, picture, sphere, offset);
+    if (picture.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, picture, lies);
     return handle;
   }
 

@@ -24,17 +24,19 @@ const MAIN = `
 uniform sampler2D u_mask;    // of the whole sphere
 
 void main() {
-  Sight sight = lookThrough();
+  float perPixel = 2.0 * u_reach / u_window.x;
+  Sight sight = sightAt(fromMiddle() * perPixel + u_centre, perPixel);
+  float covered = clamp(sight.border + 0.5, 0.0, 1.0);
   vec3 value = seen(sight);
 #if PROJECTION != BENT // that one has no border
-  value = mix(NIGHT, value, sight.covered);
+  value = mix(NIGHT, value, covered);
 #endif
 #ifdef MASK
   float painted = textureLod(u_mask, onSphere(sight), 0.0).r;
-  value = mix(value, vec3(1.0, 0.24, 0.42), 0.55 * painted * sight.covered);
+  value = mix(value, vec3(1.0, 0.24, 0.42), 0.55 * painted * covered);
 #endif
 #ifdef SEAM_LINE
-  value = mix(value, vec3(1.0, 0.78, 0.42), 0.85 * seamLine() * sight.covered);
+  value = mix(value, vec3(1.0, 0.78, 0.42), 0.85 * seamLine() * covered);
 #endif
   color = vec4(value, 1.0);
 }`;
@@ -50,7 +52,7 @@ export function variantOf({ picture, lens, display, mask, difference }) {
   const flags = {
     ANISOTROPIC: coarse && picture.anisotropy > 1,
     PARTIAL: picture && !picture.full,
-    WRAPS: picture?.wraps && !picture.full,
+    OPEN: picture && !picture.wraps,
     CUBE: picture?.cube,
     TILES: tiles,
     TONE: display.exposureEv !== 0 || display.gamma !== 1,
@@ -62,7 +64,7 @@ export function variantOf({ picture, lens, display, mask, difference }) {
   };
   return [
     `PROJECTION ${lens.kind}`,
-    `READING ${difference ? "DIFFERENCE" : !picture ? "NONE" : coarse ? "AREAS" : "POINTS"}`,
+    `READING ${difference ? "DIFFERENCE" : coarse ? "AREAS" : picture ? "POINTS" : "NONE"}`,
     ...Object.keys(flags).filter((name) => flags[name]),
   ];
 }

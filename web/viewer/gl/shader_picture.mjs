@@ -36,19 +36,18 @@ vec4 texel(int column, int row) {
 // Two neighbours of a row, weighted.
 vec4 alongRow(int left, int row, float weight) {
   ivec2 size = textureSize(u_picture, 0);
-  int right = left + 1;
 #ifdef PARTIAL
   row = clamp(row, 0, size.y - 1);
-#ifndef WRAPS // a picture of a part of the sphere ends at its edges
-  left = max(left, 0);
-  right = min(right, size.x - 1);
-#endif
 #else
   if (row < 0 || row >= size.y) { // beyond a pole lies the same row again, half a turn around
     row = row < 0 ? -1 - row : 2 * size.y - 1 - row;
     left += size.x / 2;
-    right += size.x / 2;
   }
+#endif
+  int right = left + 1;
+#ifdef OPEN // it ends at its left and right edges
+  left = max(left, 0);
+  right = min(right, size.x - 1);
 #endif
   return mix(texel(left, row), texel(right, row), weight);
 }
@@ -186,15 +185,15 @@ vec3 seen(Sight sight) {
   uv.x = fract(uv.x); // a part may lie across the back
   uv *= u_sphere / vec2(textureSize(u_picture, 0));
 #endif
-#if READING == POINTS && defined(TILES)
+#if READING == AREAS
+  vec4 value = averaged(uv, sight);
+#elif defined(TILES)
   Tile tile = tileAt(uv, u_depth.x);
   vec4 value;
   if (tile.layer < 0.0) value = filtered(uv, 0.0);
   else value = tilePoint(tile);
-#elif READING == POINTS
-  vec4 value = bilinear(uv);
 #else
-  vec4 value = averaged(uv, sight);
+  vec4 value = bilinear(uv);
 #endif
   vec3 shown = displayed(value, uv);
 #ifdef HEAT

@@ -17,6 +17,16 @@ uniform mat3 u_rotation;     // camera to world
 
 const float PI = 3.141592653589793;
 
+// From directions in the window to those in the plane.
+mat2 turned() {
+  return mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x);
+}
+
+// From the middle of the window, in pixels, along the axes of the plane.
+vec2 fromMiddle() {
+  return turned() * (gl_FragCoord.xy - 0.5 * u_window);
+}
+
 // Twice the arc tangent of -1 ... 1, within 5e-7: an odd polynomial, fitted for the least greatest error.
 float twiceArcTangent(float t) {
   float q = t * t;
@@ -97,17 +107,17 @@ vec3 placed(vec3 along, Plane plane) {
   return along;
 }
 
-// Where a window pixel looks, how far apart in radians neighbouring pixels look there, and how much of it the
-// picture covers. Each of the columns of change is a neighbour's (right of it, above it) longitude and
+// Where a window pixel looks, how far apart in radians neighbouring pixels look there, and how many pixels inside the
+// border it is. Each of the columns of change is a neighbour's (right of it, above it) longitude and
 // latitude, as far as it lies to the east and north; on a flat picture that is measured in longitude. The ray has
 // any length.
-struct Sight { vec2 lonLat; float footprint; mat2 change; float covered; vec3 ray; };
+struct Sight { vec2 lonLat; float footprint; mat2 change; float border; vec3 ray; };
 
 #if PROJECTION == EQUIRECTANGULAR
 Sight sightAt(vec2 p, float perPixel) {
   float border = min(PI - abs(p.x - u_centre.x), 0.5 * PI - abs(p.y));
   float lon = p.x - 2.0 * PI * floor(p.x / (2.0 * PI) + 0.5);
-  mat2 change = mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x) * perPixel;
+  mat2 change = turned() * perPixel;
   vec3 ray = vec3(0.0);
 #ifdef CUBE
   float across = sine(0.5 * PI - p.y); // half a pixel beyond a pole it is behind it
@@ -134,19 +144,6 @@ Sight sightAt(vec2 p, float perPixel) {
   return Sight(lonLatOf(ray), footprint, change, plane.border / perPixel, ray);
 }
 #endif
-
-// From the middle of the window, in pixels, along the axes of the plane.
-vec2 fromMiddle() {
-  vec2 p = gl_FragCoord.xy - 0.5 * u_window;
-  return vec2(u_turn.x * p.x + u_turn.y * p.y, u_turn.x * p.y - u_turn.y * p.x);
-}
-
-Sight lookThrough() {
-  float perPixel = 2.0 * u_reach / u_window.x;
-  Sight sight = sightAt(fromMiddle() * perPixel + u_centre, perPixel);
-  sight.covered = clamp(sight.covered + 0.5, 0.0, 1.0);
-  return sight;
-}
 
 // How much narrower than at the equator what lies side by side in the picture is there.
 float narrowing(Sight sight) {

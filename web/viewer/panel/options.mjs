@@ -26,8 +26,7 @@ export class OptionsPanel {
     this.view = view;
     this.shows = []; // what shows a setting, each called with all of them and the mode
     const id = newId();
-    const toggles = { "aria-expanded": false, "aria-controls": id };
-    this.opener = iconButton("options", () => this.toggle(), toggles);
+    this.opener = iconButton("options", () => this.toggle(), { "aria-expanded": false, "aria-controls": id });
     this.panel = group(
       "pd360-panel", "options", this.makeModes(), this.makeDisplay(), this.makeStereo(),
       group("pd360-display", "pictures", this.select("length", LENGTHS, nameOfLength)),
