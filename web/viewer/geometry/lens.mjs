@@ -86,11 +86,11 @@ function planePoint(lens, x, y) {
 /** Camera ray at a plane point and the distance, in plane units, inside the border of what the plane holds. */
 function planeRay(lens, x, y) {
   if (CELLS[lens.projection]) return layoutRay(lens.projection, x, y);
-  if (lens.kind === KINDS.equirectangular) {
+  if (lens.projection === "equirectangular") {
     const border = Math.min(Math.PI - Math.abs(x - lens.centre[0]), Math.PI / 2 - Math.abs(y));
     return { ray: lonLatToDirection(x, y), border };
   }
-  if (lens.kind === KINDS.fisheye) {
+  if (lens.projection === "fisheye") {
     const angle = Math.hypot(x, y);
     const across = angle > 0 ? Math.sin(angle) / angle : 1;
     return { ray: [x * across, y * across, Math.cos(angle)], border: Math.PI / 2 - angle };
@@ -126,13 +126,13 @@ export function windowToLonLat(lens, x, y) {
 /** The plane point that shows a ray of the camera, or null. */
 function rayPoint(lens, ray) {
   if (CELLS[lens.projection]) return layoutPoint(lens.projection, ray);
-  if (lens.kind === KINDS.equirectangular) {
+  if (lens.projection === "equirectangular") {
     const [lon, lat] = directionToLonLat(ray);
     const [middle] = lens.centre;
     return [middle + radians(wrapDegrees(degrees(lon - middle))), lat];
   }
   const [right, up, forward] = ray;
-  if (lens.kind === KINDS.fisheye) {
+  if (lens.projection === "fisheye") {
     const across = Math.hypot(right, up);
     const angle = Math.atan2(across, forward);
     const scale = across > 0 ? angle / across : 1;

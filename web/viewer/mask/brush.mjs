@@ -29,7 +29,7 @@ export class Brush {
    * @param {{growing: (stroke, first: number) => void, finished: (stroke) => void}} host
    */
   constructor(view, host) {
-    Object.assign(this, { view, host, on: false, stroke: null, place: null });
+    Object.assign(this, { view, host });
     this.settings = { erases: false, radiusDeg: 4, softness: 0 };
     this.ring = element("canvas", "pd360-brush-ring", { "aria-hidden": true });
     view.canvas.after(this.ring);

@@ -6,7 +6,6 @@ const HEIGHT = 1024; // what is shown; the node draws the strokes as fine as the
 
 export class MaskLayer {
   constructor() {
-    this.handle = null;
     this.load([]);
   }
 

@@ -38,7 +38,7 @@ export function poseOf({ forward: f, up }) {
 export class Gyroscope {
   /** Gives `view` a button once the device turns out to have sensors. */
   constructor(view) {
-    Object.assign(this, { view, on: false, frame: 0 });
+    this.view = view;
     this.hear = (event) => this.read(event);
     this.listen(true);
     // Phones of Apple tell nothing before they were asked, and that takes a tap.

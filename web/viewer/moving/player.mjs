@@ -15,7 +15,7 @@ export class Player {
    *     when something cannot be shown
    */
   constructor(view, told) {
-    Object.assign(this, { view, told, track: null, loop: true, fps: 12 });
+    Object.assign(this, { view, told, loop: true, fps: 12 });
     this.keys = {
       " ": () => this.play(), ",": () => this.move(-1), ".": () => this.move(1), l: () => this.toggleLoop(),
     };

@@ -24,7 +24,7 @@ import { text } from "../texts/text.mjs";
 
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
 const STROKES = "mask_strokes"; // the input that keeps what is painted
-const FOLDERS = new Set(["temp", "output", "input"]);
+const FOLDERS = ["temp", "output", "input"];
 const KEPT = ["filename", "subfolder", "type", "kind", "measures", "tiles"]; // of what a node sends
 
 export function mount(host, node, api) {
@@ -42,7 +42,7 @@ export function readResult(output) {
 function picturesIn(entries) {
   if (!Array.isArray(entries)) return [];
   return entries
-    .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
+    .filter((entry) => typeof entry?.filename === "string" && FOLDERS.includes(entry.type))
     .map((entry) => Object.fromEntries(KEPT.filter((name) => entry[name]).map((name) => [name, entry[name]])));
 }
 
@@ -63,7 +63,7 @@ export function viewAddress({ filename, subfolder = "", type }, api) {
 
 class PanoramaWidget {
   constructor(host, node, api) {
-    Object.assign(this, { node, api, result: null, choices: {} });
+    Object.assign(this, { node, api, choices: {} });
     this.view = new PanoramaView(host, { emptyText: text("run"), wheelNeedsFocus: true });
     this.player = new Player(this.view, this);
     const strokes = inputOf(node, STROKES);

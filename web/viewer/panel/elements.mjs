@@ -22,8 +22,7 @@ let ids = 0;
 
 /** An id for an element that another one refers to. */
 export function newId() {
-  ids += 1;
-  return `pd360-${ids}`;
+  return `pd360-${(ids += 1)}`;
 }
 
 /** What belongs together, called by the text `name`. */

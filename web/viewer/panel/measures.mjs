@@ -74,7 +74,7 @@ function readingAt({ picture, renderer }, place) {
 
 export class MeasuresTool {
   constructor(view) {
-    Object.assign(this, { view, pointer: null });
+    this.view = view;
     this.reading = element("p", "");
     this.figures = element("dl", "");
     this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
