@@ -70,9 +70,6 @@ test("only changed rows go to the texture, all of them after undo, clear or a lo
       return handle;
     },
     updateMask: (handle, data, top, bottom) => calls.push([top, bottom]),
-    deleteTexture(handle) {
-      this.textures.delete(handle);
-    },
   };
   const layer = new MaskLayer();
   assert.equal(layer.texture(renderer), null);

@@ -15,7 +15,7 @@ const PLANES = ["flat", "cubemap"]; // places where the picture starts as it is
 const placeOf = (mode) => MODES[mode].place ?? mode;
 
 export class ModeSwitch {
-  /** @param {Camera} camera takes over the pose and the limits of each mode; where nothing glides, modes change at once */
+  /** @param {Camera} camera takes over each mode's pose and limits; where it prefers still, modes change at once */
   constructor(camera) {
     Object.assign(this, { camera, mode: "perspective", size: [1, 1] });
     this.places = new Map(); // where the modes of a place looked last
