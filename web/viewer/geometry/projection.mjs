@@ -96,15 +96,12 @@ export function pixelToLonLat(column, row, width, height) {
  * `sphere` is the size, in picture pixels, that the whole sphere would have; `offset` where the picture begins.
  */
 export function coverage(width, height, crop) {
+  let sphere = width >= 2 * height ? [width, width / 2] : [2 * height, height];
+  let offset = [(sphere[0] - width) / 2, (sphere[1] - height) / 2];
   if (crop) {
     const scaled = (across, down) => [(across * width) / crop.width, (down * height) / crop.height];
-    return covering(width, height, scaled(crop.fullWidth, crop.fullHeight), scaled(crop.left, crop.top));
+    [sphere, offset] = [scaled(crop.fullWidth, crop.fullHeight), scaled(crop.left, crop.top)];
   }
-  const sphere = width >= 2 * height ? [width, width / 2] : [2 * height, height];
-  return covering(width, height, sphere, [(sphere[0] - width) / 2, (sphere[1] - height) / 2]);
-}
-
-function covering(width, height, sphere, offset) {
   return { full: width === sphere[0] && height === sphere[1], wraps: width === sphere[0], sphere, offset };
 }
 

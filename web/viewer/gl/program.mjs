@@ -25,8 +25,8 @@ const UNIFORMS = {
 };
 
 /**
- * A function that makes a variant (see shader.mjs) ready for a drawing. Its first call waits for the driver, and throws
- * an Error with its words where the variant does not build.
+ * {program, use} of a variant (see shader.mjs); `use(drawing)` makes it ready for a drawing. The first use waits for the
+ * driver, and throws an Error with its words where the variant does not build.
  */
 export function buildProgram(gl, variant) {
   const program = gl.createProgram();
@@ -39,12 +39,13 @@ export function buildProgram(gl, variant) {
     return shader;
   });
   gl.linkProgram(program);
-  let uniforms = null;
-  return (drawing) => {
+  let uniforms;
+  const use = (drawing) => {
     uniforms ??= finished(gl, program, shaders);
     gl.useProgram(program);
     for (const [name, set] of uniforms) set(valueOf(name, drawing));
   };
+  return { program, use };
 }
 
 function valueOf(name, drawing) {

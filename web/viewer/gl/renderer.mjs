@@ -247,8 +247,8 @@ class Renderer {
     const { gl } = this;
     gl.viewport(x, y, width, height);
     gl.scissor(x + left, y, right - left, height);
-    for (const { part, channels, use } of this.parts({ ...drawing, width, height })) {
-      use(part);
+    for (const { part, channels, program } of this.parts({ ...drawing, width, height })) {
+      program.use(part);
       gl.colorMask(...channels, true);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
@@ -260,7 +260,7 @@ class Renderer {
     return eyesShown(drawing.picture, drawing.display.eye).map(([picture, ...channels]) => {
       const part = { ...drawing, gl, picture };
       const variant = variantOf(part);
-      return { part, channels, use: (programs[variant] ??= buildProgram(gl, variant)) };
+      return { part, channels, program: (programs[variant] ??= buildProgram(gl, variant)) };
     });
   }
 
@@ -285,6 +285,7 @@ class Renderer {
 
   dispose() {
     this.deleteTextures();
+    for (const { program } of Object.values(this.programs)) this.gl.deleteProgram(program);
     this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees all now, not at some garbage collection
   }
 }

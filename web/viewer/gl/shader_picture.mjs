@@ -144,7 +144,7 @@ vec3 emptySphere(Sight sight) {
   float across = narrowing(sight);
   float around = line(sight.lonLat.x, step15, footprint / max(across, 0.02)) * smoothstep(0.02, 0.2, across);
   float grid = max(around, line(sight.lonLat.y, step15, footprint));
-  float horizon = 1.0 - smoothstep(0.8 * footprint, 2.0 * footprint, abs(sight.lonLat.y));
+  float horizon = line(sight.lonLat.y, PI, 1.3 * footprint);
   vec3 base = NIGHT + vec3(0.030, 0.036, 0.048) * (0.5 - 0.5 * sin(sight.lonLat.y));
   return base + vec3(0.05, 0.06, 0.075) * grid + vec3(0.06, 0.09, 0.13) * horizon;
 }

@@ -18,8 +18,6 @@ const SLIDERS = {
 /** By name, whether they belong to the seam view only. */
 const SWITCHES = { checker: false, seamLine: true, contrast: true, heat: false };
 
-const nameOfLength = (length) => (Number(length) ? length : text(`${length}Length`));
-
 export class OptionsPanel {
   /** @param {PanoramaView} view */
   constructor(view) {
@@ -29,7 +27,7 @@ export class OptionsPanel {
     this.opener = iconButton("options", () => this.toggle(), { "aria-expanded": false, "aria-controls": id });
     this.panel = group(
       "pd360-panel", "options", this.makeModes(), this.makeDisplay(), this.makeStereo(),
-      group("pd360-display", "pictures", this.select("length", LENGTHS, nameOfLength)),
+      this.makePictures(),
     );
     Object.assign(this.panel, { id, hidden: true });
     this.panel.addEventListener("keydown", (event) => {
@@ -75,6 +73,11 @@ export class OptionsPanel {
     const eyes = this.select("eye", EYES, named);
     this.shows.push(() => (eyes.hidden = !this.view.picture?.right)); // none to choose from
     return group("pd360-display", "stereo", this.select("stereo", STEREO, named), eyes);
+  }
+
+  makePictures() {
+    const named = (length) => (Number(length) ? length : text(`${length}Length`));
+    return group("pd360-display", "pictures", this.select("length", LENGTHS, named));
   }
 
   /** A list for the setting `name`. */

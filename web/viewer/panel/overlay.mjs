@@ -25,9 +25,11 @@ export class Overlay {
     this.options = new OptionsPanel(view);
     this.toolbar = this.makeToolbar(view);
     this.foot = element("div", "pd360-foot", {}, this.toolbar, this.options.panel);
-    const progress = element("div", "pd360-progress", { "aria-hidden": true });
     root.setAttribute("aria-describedby", this.help.id);
-    root.append(progress, this.message, this.notices, readout, this.foot, this.live, this.help);
+    root.append(
+      element("div", "pd360-progress", { "aria-hidden": true }),
+      this.message, this.notices, readout, this.foot, this.live, this.help,
+    );
   }
 
   makeToolbar(view) {

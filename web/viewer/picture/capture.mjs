@@ -73,11 +73,10 @@ export async function saveView(view) {
 
 /** The file's name. Nothing that lies over the picture comes with it. */
 async function save(view, [width, height]) {
-  const { mode, pose, renderer } = view;
+  const { mode, pose, renderer, plainDisplay } = view;
   const canvas = element("canvas", "", { width, height });
   const lens = view.lens(width, height);
-  const display = view.plainDisplay;
-  const paint = () => view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
+  const paint = () => view.paint(lens, plainDisplay, canvas.getContext("2d", { alpha: false }));
   paint();
   // The tiles that it lacks.
   await renderer.pool.complete(lens);
