@@ -5,8 +5,7 @@ import test from "node:test";
 import { CELLS, layoutFovDeg } from "../../web/viewer/geometry/cube_layouts.mjs";
 import { dragTurn } from "../../web/viewer/motion/dragging.mjs";
 import {
-  blendLenses, canBlend, createLens, degreesPerPixel, directionToWindow, lookThrough, windowToDirection,
-  windowToLonLat,
+  blendLenses, canBlend, createLens, directionToWindow, lookThrough, pixelSize, windowToDirection, windowToLonLat,
 } from "../../web/viewer/geometry/lens.mjs";
 import { MODES, MODE_NAMES, homePose, keyOf, limitsOf, modeOfKey } from "../../web/viewer/geometry/modes.mjs";
 
@@ -126,6 +125,8 @@ test("homes are within the limits; whole pictures fit their window", () => {
   close(homePose("flat", 1000, 250).fovDeg, 720, "flat in a wide window");
   close(limitsOf("flat", 1000, 500).pitch(180), [-45, 45], "half as wide: 45° up and down");
   close(limitsOf("flat", 1000, 500).pitch(360), [0, 0], "the whole picture has no room");
+  close(limitsOf("perspective", 400, 300).fov[1], 120, "a flat plane");
+  close(limitsOf("perspective", 200, 600).fov[1], 2 * Math.atan(Math.tan((62.5 * Math.PI) / 180) / 3) * (180 / Math.PI), "125° high");
   close(layoutFovDeg("cubemap_cross", 400, 300), 360, "cross");
   close(layoutFovDeg("cubemap_3x2", 600, 400), 270, "3 × 2");
 });
@@ -184,7 +185,7 @@ test("no movement of a hand turns wildly, near a pole neither", () => {
   for (const mode of MODE_NAMES) {
     for (const pitchDeg of [0, 60, 89, 90, -90]) {
       const pose = { ...homePose(mode, 400, 300), pitchDeg };
-      const perPixel = degreesPerPixel(createLens(mode, pose, 400, 300));
+      const perPixel = pixelSize(createLens(mode, pose, 400, 300)) * (180 / Math.PI);
       for (const [x, y] of [[200, 150], [201, 150], [20, 20], [390, 150], [200, 5]]) {
         const turn = dragTurn(mode, pose, 400, 300, [x, y], [x + 5, y - 3]);
         for (const angle of turn) {

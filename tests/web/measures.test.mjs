@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { figuresOf, largestOf } from "../../web/viewer/panel/measures.mjs";
-import { pixelAt } from "../../web/viewer/picture/reading.mjs";
+import { figuresOf, largestOf, pixelAt } from "../../web/viewer/panel/measures.mjs";
 import { pixelToLonLat } from "../../web/viewer/geometry/projection.mjs";
 import { EN } from "../../web/viewer/texts/en.mjs";
 import { useTexts } from "../../web/viewer/texts/text.mjs";

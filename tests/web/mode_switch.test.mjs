@@ -7,7 +7,7 @@ import { ModeSwitch } from "../../web/viewer/motion/mode_switch.mjs";
 
 function made(prefersStill = () => false) {
   const camera = new Camera(prefersStill);
-  const modes = new ModeSwitch(camera, prefersStill);
+  const modes = new ModeSwitch(camera);
   modes.setWindow(800, 400);
   return { camera, modes };
 }

@@ -4,8 +4,8 @@ import test from "node:test";
 
 import { createLens, windowToDirection } from "../../web/viewer/geometry/lens.mjs";
 import {
-  cameraRotation, compassPoint, coverage, directionToLonLat, formatDegrees, horizontalFovDeg,
-  lonLatToDirection, lonLatToPixel, pixelToLonLat, wrapDegrees,
+  cameraRotation, compassPoint, coverage, directionToLonLat, formatDegrees, lonLatToDirection,
+  lonLatToPixel, pixelToLonLat, wrapDegrees,
 } from "../../web/viewer/geometry/projection.mjs";
 
 const vectors = JSON.parse(await readFile(new URL("./vectors.json", import.meta.url), "utf8"));
@@ -67,11 +67,6 @@ test("the middle is forward, right of it is yaw to the right, up is pitch up", (
   close(centre({ pitchDeg: 90 }), [0, 1, 0], "up");
   const right = perspectiveDirection(10, 5, 10, 10, pose);
   close(right, [Math.SQRT1_2, 0, Math.SQRT1_2], "the right edge at 90° of view is 45° to the right");
-});
-
-test("a horizontal field of view belongs to a vertical one", () => {
-  close(horizontalFovDeg(100, 100, 90), 90, "square");
-  close(horizontalFovDeg(200, 100, 90), 2 * Math.atan(2) * (180 / Math.PI), "wide");
 });
 
 test("pictures that are not 2:1 lie on the sphere unstretched", () => {

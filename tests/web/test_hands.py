@@ -145,7 +145,8 @@ def test_every_control_is_reached_by_tab_is_named_and_shows_its_focus(page, comf
         """(all) => {
           const found = [...document.querySelectorAll(".pd360 " + all.split(", ").join(", .pd360 "))];
           window.controls = found.filter((one) => one.checkVisibility());
-          return window.controls.map((one) => one.ariaLabel || one.textContent || one.labels?.[0]?.textContent);
+          const nameOf = (one) => one.ariaLabel || one.textContent || one.labels?.[0]?.textContent || one.title;
+          return window.controls.map(nameOf);
         }""",
         ALL,
     )

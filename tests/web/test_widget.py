@@ -193,7 +193,7 @@ def test_keys_buttons_wheel_and_reset(page):
     assert "yaw 0.0° · pitch 0.0° · fov 90°" in settled(page, node)
     for _ in range(8):  # into the toolbar, past views, save, capture, brush, measures, link and histogram
         page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Zoom in (+)"
+    assert page.evaluate("document.activeElement.title") == "Zoom in (+)"
     page.keyboard.press("Enter")
     assert "fov 72°" in settled(page, node)
 
@@ -208,7 +208,7 @@ def test_reachable_names_for_assistive_technology(page):
     page.keyboard.press("ArrowRight")
     wait_until(page, "document.querySelector('.pd360 [aria-live]').textContent.startsWith('Yaw 9, pitch 0')")
     buttons = box(page, node).get_by_role("button").all()
-    assert len(buttons) == 11 and all(button.get_attribute("aria-label") for button in buttons)
+    assert len(buttons) == 11 and all(button.get_attribute("title") for button in buttons)
 
 
 def test_full_screen_by_key_and_back_by_button(page):

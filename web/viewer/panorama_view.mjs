@@ -30,22 +30,18 @@ export class PanoramaView {
   constructor(root, { label = text("viewer"), emptyText = "", wheelNeedsFocus = false } = {}) {
     Object.assign(this, { root, emptyText, wheelNeedsFocus, onScreen: true, frame: 0, picture: null });
     root.panoramaView = this; // for scripts that drive the page
-    // What `show` was last asked for, to load it again after a lost context.
-    this.loaded = null;
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
-    this.modes = new ModeSwitch(this.camera, () => motion.matches);
+    this.modes = new ModeSwitch(this.camera);
     this.display = DISPLAY;
     this.keys = new Map(); // what they do
-    this.mask = null; // a MaskLayer over the picture
-    this.painting = false; // a brush has the left button
+    // Tools set `mask`, a MaskLayer over the picture, `painting` while a brush has the left button, `sighted`, called
+    // with whether the viewer came into sight, and `restored`, called when a lost context is back.
     this.drawn = []; // what is called after each drawing
-    this.sighted = () => {}; // called with whether the viewer came into sight
-    this.restored = () => {}; // called when a lost context is back
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.listeners = new AbortController();
     this.buildElement(label);
-    this.overlay.addTool("save", "save", "s", () => saveView(this));
+    this.overlay.addTool("save", "s", () => saveView(this));
     this.listenToPage();
     this.startRenderer();
   }
@@ -63,11 +59,6 @@ export class PanoramaView {
     this.overlay.showMessage(this.emptyText);
   }
 
-  wheelIsOurs(event) {
-    const ours = this.isFullscreen || !this.wheelNeedsFocus;
-    return ours || (!event.ctrlKey && this.root.contains(document.activeElement));
-  }
-
   listenToPage() {
     const { signal } = this.listeners;
     document.addEventListener("visibilitychange", () => this.requestFrame(), { signal });
@@ -75,7 +66,7 @@ export class PanoramaView {
     this.resizing.observe(this.root);
     this.watching = new IntersectionObserver((entries) => {
       this.onScreen = entries.at(-1).isIntersecting;
-      this.sighted(this.onScreen);
+      this.sighted?.(this.onScreen);
       this.requestFrame();
     });
     this.watching.observe(this.root);
@@ -112,25 +103,25 @@ export class PanoramaView {
   async show(source, options = {}) {
     if (!this.renderer) throw new Error(text("noWebgl"));
     this.loading?.abort();
-    const loading = (this.loading = new AbortController());
-    this.loaded = { source, options };
+    const { signal } = (this.loading = new AbortController());
+    this.loaded = { source, options }; // to load it again after a lost context
     if (!source.ready) this.overlay.showBusy(true);
     try {
-      const picture = await pictureFor(source, options, this.renderer.maxTextureSize, loading.signal);
-      if (!loading.signal.aborted && !this.renderer.lost) await this.take(picture, loading.signal, !source.ready);
+      const picture = await pictureFor(source, options, this.renderer.maxTextureSize, signal);
+      if (!signal.aborted) await this.take(picture, signal, !source.ready);
       if (!picture.kept) closePicture(picture);
-      return !loading.signal.aborted;
     } catch (problem) {
-      if (loading.signal.aborted) return false;
-      throw problem;
+      if (!signal.aborted) throw problem;
     } finally {
-      if (this.loading === loading) this.overlay.showBusy(false);
+      if (this.loading.signal === signal) this.overlay.showBusy(false);
     }
+    return !signal.aborted;
   }
 
   /** Show a loaded picture; with `settled` when its first drawing will not keep the page waiting. */
   async take(picture, signal, settled) {
     const { renderer, mode, display } = this;
+    if (renderer.lost) return;
     const texture = renderer.createPicture(picture, display.stereo);
     const { width, height } = this.canvas;
     if (settled) await renderer.settle({ picture: texture, lens: this.lens(width, height), display: displayIn(mode, display) });
@@ -140,7 +131,7 @@ export class PanoramaView {
     }
     renderer.deleteTexture(this.picture);
     followTiles(this, (this.picture = texture));
-    this.overlay.options.showEyes(texture.right);
+    this.overlay.options.show();
     this.overlay.showMessage("");
     this.overlay.showNotices(warningsAbout(picture, texture.layout));
     this.root.classList.add("pd360-has-picture");
@@ -169,6 +160,11 @@ export class PanoramaView {
     this.drawNow();
   }
 
+  /** How pictures are shown now, without what lies over them: as they are saved and counted. */
+  get plainDisplay() {
+    return { ...displayIn(this.mode, this.display), seamLine: false };
+  }
+
   /** The name of the mode, one of MODES. */
   get mode() {
     return this.modes.mode;
@@ -177,7 +173,7 @@ export class PanoramaView {
   /** Go to a mode, as a number key does; with `atOnce` without the way between. */
   setMode(mode, { atOnce = false } = {}) {
     if (!this.modes.enter(mode, { atOnce })) return;
-    this.overlay.options.showMode(mode);
+    this.overlay.options.show();
     this.requestFrame();
   }
 
@@ -185,7 +181,7 @@ export class PanoramaView {
   setDisplay(changes) {
     const { stereo } = this.display;
     this.display = changedDisplay(this.display, changes);
-    this.overlay.options.showDisplay(this.display);
+    this.overlay.options.show();
     if (this.display.stereo !== stereo) this.reload();
     this.requestFrame();
   }
@@ -236,9 +232,8 @@ export class PanoramaView {
     return document.fullscreenElement === this.root;
   }
 
-  async toggleFullscreen() {
-    if (this.isFullscreen) await document.exitFullscreen();
-    else await this.root.requestFullscreen?.();
+  toggleFullscreen() {
+    return this.isFullscreen ? document.exitFullscreen() : this.root.requestFullscreen?.();
   }
 
   /** Draw soon. Nothing is drawn while the page is hidden or the viewer is scrolled out of sight. */
@@ -274,7 +269,7 @@ export class PanoramaView {
     this.overlay.showNotices([]);
     this.requestFrame();
     this.reload();
-    this.restored();
+    this.restored?.();
   }
 
   reload() {

@@ -16,9 +16,9 @@ import { languageOf, text, useTexts } from "./texts/text.mjs";
 const TEXTS = { en: EN, de: DE };
 
 function embeddedFile(image) {
-  const [head, data] = image.src.split(",", 2);
+  const [, type, , data] = image.src.split(/[:;,]/); // data:image/png;base64,…
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  return new Blob([bytes], { type: head.slice("data:".length, head.indexOf(";")) });
+  return new Blob([bytes], { type });
 }
 
 async function start() {

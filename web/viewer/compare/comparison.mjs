@@ -11,7 +11,7 @@ const WAYS = ["first", "wipe", "blink", "difference"];
 export class Comparison {
   /** Gives `view` its `compare(source)`. */
   constructor(view) {
-    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8, texture: null });
+    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8 });
     this.makeBar(view.overlay);
     // Its thumb is the line itself; arrow keys move it by a hundredth.
     this.divider = element("input", "pd360-divider", {
@@ -120,9 +120,5 @@ export class Comparison {
       draw(null, { difference: { drawings, scale: this.scale } });
       for (const drawing of drawings) renderer.deleteTexture(drawing);
     }
-  }
-
-  dispose() {
-    this.load(null);
   }
 }

@@ -1,7 +1,6 @@
 /** How the values of what is seen are spread: luminance, red, green and blue, of each picture that is compared. */
 
 import { element } from "../panel/elements.mjs";
-import { displayIn } from "../picture/display.mjs";
 import { text } from "../texts/text.mjs";
 
 // Of a larger window every second, third … row and column.
@@ -55,8 +54,7 @@ function drawCounts(counts) {
 function countSeen(view, picture) {
   const { width, height } = view.canvas;
   const context = element("canvas", "", { width, height }).getContext("2d", { willReadFrequently: true });
-  const display = { ...displayIn(view.mode, view.display), seamLine: false };
-  view.renderer.draw(picture, view.lens(width, height), display, context);
+  view.renderer.draw(picture, view.lens(width, height), view.plainDisplay, context);
   const step = Math.ceil(Math.sqrt((width * height) / SAMPLES));
   return countValues(context.getImageData(0, 0, width, height).data, width, step);
 }
@@ -77,11 +75,11 @@ export function addHistogram(view, comparison) {
     panel.replaceChildren(...parts);
     panel.setAttribute("aria-label", `${text("histogram")}. ${panel.textContent}`);
   };
-  const button = view.overlay.addTool("tool-histogram", "histogram", "h", () => {
+  const button = view.overlay.addTool("histogram", "h", () => {
     panel.hidden = !panel.hidden;
     button.setAttribute("aria-pressed", !panel.hidden);
     update();
     view.overlay.announce(panel.hidden ? "" : panel.textContent);
-  }, { "aria-pressed": false });
+  }, { icon: "tool-histogram", "aria-pressed": false });
   view.drawn.push(() => (waiting ||= setTimeout(update, WAIT_MS)));
 }

@@ -36,7 +36,7 @@ export function lead(view) {
 
 /** A button and a key that link a viewer with others. */
 export function addLinkTool(view) {
-  const button = view.overlay.addTool("link", "link", "k", () => {
+  const button = view.overlay.addTool("link", "k", () => {
     const ended = unlink(view);
     if (!ended) link(view);
     button.setAttribute("aria-pressed", !ended);

@@ -6,20 +6,26 @@
 import { clamp, dot } from "./projection.mjs";
 
 /** Normal, right and up of the faces F, R, B, L, U, D. */
-export const FACE_FRAMES = Object.freeze([
+export const FACE_FRAMES = [
   [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
   [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
   [[0, 0, -1], [-1, 0, 0], [0, 1, 0]],
   [[-1, 0, 0], [0, 0, 1], [0, 1, 0]],
   [[0, 1, 0], [1, 0, 0], [0, 0, -1]],
   [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
-]);
+];
 
 /** (column, row) of the faces F, R, B, L, U, D: columns to the right of F, rows above it. */
-export const CELLS = Object.freeze({
+export const CELLS = {
   cubemap_cross: [[0, 0], [1, 0], [2, 0], [-1, 0], [0, 1], [0, -1]],
   cubemap_3x2: [[0, 0], [1, 0], [2, 0], [0, -1], [1, -1], [2, -1]],
-});
+};
+
+/** The rectangles of cells that a layout consists of: [first, last] of their columns and of their rows. */
+const BLOCKS = {
+  cubemap_cross: [[[-1, 2], [0, 0]], [[0, 0], [-1, 1]]],
+  cubemap_3x2: [[[0, 2], [-1, 0]]],
+};
 
 /** [first, last] of a layout's columns (axis 0) or rows (axis 1). */
 function extent(layout, axis) {
@@ -42,24 +48,18 @@ export function layoutCentre(layout, fovDeg, width, height) {
   });
 }
 
-/** Column and row of the cell at (or nearest to) a point, and the distance inside the layout's border. */
-function cellAt(layout, x, y) {
-  const nearest = (value, low, high) => clamp(Math.floor((value + 1) / 2), low, high);
-  if (layout === "cubemap_3x2") {
-    return { column: nearest(x, 0, 2), row: y < -1 ? -1 : 0, border: Math.min(x + 1, 5 - x, 1 - y, y + 3) };
-  }
-  const belt = Math.min(x + 3, 5 - x, 1 - Math.abs(y)); // L F R B
-  const pillar = Math.min(1 - Math.abs(x), 3 - Math.abs(y)); // U F D
-  if (pillar > belt) return { column: 0, row: nearest(y, -1, 1), border: pillar };
-  return { column: nearest(x, -1, 2), row: 0, border: belt };
-}
-
 /** Ray of the camera (not normalised) at a point of the layout, and the distance inside its border. */
-export function layoutRay(layout, x, y) {
-  const { column, row, border } = cellAt(layout, x, y);
-  const face = CELLS[layout].findIndex(([atColumn, atRow]) => atColumn === column && atRow === row);
+export function layoutRay(layout, ...point) {
+  const insides = BLOCKS[layout].map((block) => Math.min(...point.flatMap((value, axis) => {
+    const [first, last] = block[axis];
+    return [value + 1 - 2 * first, 2 * last + 1 - value];
+  })));
+  const border = Math.max(...insides);
+  const block = BLOCKS[layout][insides.indexOf(border)];
+  const at = point.map((value, axis) => clamp(Math.floor((value + 1) / 2), ...block[axis]));
+  const face = CELLS[layout].findIndex((cell) => String(cell) === String(at));
   const [normal, right, up] = FACE_FRAMES[face];
-  const [u, v] = [x - 2 * column, y - 2 * row];
+  const [u, v] = point.map((value, axis) => value - 2 * at[axis]);
   return { ray: normal.map((value, axis) => value + u * right[axis] + v * up[axis]), border };
 }
 

@@ -36,21 +36,21 @@ function reachOf(projection, fovDeg) {
  * @param {number} width of the window, in any unit; positions are then in the same
  */
 export function createLens(mode, pose, width, height) {
-  const { projection, yawDeg = pose.yawDeg, pitchDeg = pose.pitchDeg } = MODES[mode];
+  const { projection, yawDeg, pitchDeg, rollDeg, fovDeg } = { ...pose, ...MODES[mode] };
   const flat = projection === "equirectangular";
-  const angles = [yawDeg, pitchDeg, pose.rollDeg];
+  const angles = [yawDeg, pitchDeg, rollDeg];
   const [, pitch, roll] = angles.map(radians);
   return {
     projection, width, height, angles,
     kind: KINDS[projection] ?? 0,
     bend: BENDS[projection] ?? [0, 0],
-    reach: reachOf(projection, pose.fovDeg),
+    reach: reachOf(projection, fovDeg),
     // A flat picture is turned and moved in its plane; only there does the plane know the pose.
     rotation: flat ? cameraRotation(0, 0, 0) : cameraRotation(...angles),
     turn: flat ? [Math.cos(roll), Math.sin(roll)] : [1, 0],
     centre: flat
       ? [radians(wrapDegrees(yawDeg)), pitch]
-      : CELLS[projection] ? layoutCentre(projection, pose.fovDeg, width, height) : [0, 0],
+      : CELLS[projection] ? layoutCentre(projection, fovDeg, width, height) : [0, 0],
   };
 }
 
@@ -71,11 +71,6 @@ export function blendLenses(from, to, share) {
   };
 }
 
-/** Degrees that one pixel spans in the middle of the plane. */
-export function degreesPerPixel(lens) {
-  return degrees(pixelSize(lens));
-}
-
 /** How much of the plane a pixel spans. */
 export function pixelSize(lens) {
   return (2 * lens.reach) / lens.width;
@@ -91,11 +86,11 @@ function planePoint(lens, x, y) {
 /** Camera ray at a plane point and the distance, in plane units, inside the border of what the plane holds. */
 function planeRay(lens, x, y) {
   if (CELLS[lens.projection]) return layoutRay(lens.projection, x, y);
-  if (lens.kind === KINDS.equirectangular) {
+  if (lens.projection === "equirectangular") {
     const border = Math.min(Math.PI - Math.abs(x - lens.centre[0]), Math.PI / 2 - Math.abs(y));
     return { ray: lonLatToDirection(x, y), border };
   }
-  if (lens.kind === KINDS.fisheye) {
+  if (lens.projection === "fisheye") {
     const angle = Math.hypot(x, y);
     const across = angle > 0 ? Math.sin(angle) / angle : 1;
     return { ray: [x * across, y * across, Math.cos(angle)], border: Math.PI / 2 - angle };
@@ -131,13 +126,13 @@ export function windowToLonLat(lens, x, y) {
 /** The plane point that shows a ray of the camera, or null. */
 function rayPoint(lens, ray) {
   if (CELLS[lens.projection]) return layoutPoint(lens.projection, ray);
-  if (lens.kind === KINDS.equirectangular) {
+  if (lens.projection === "equirectangular") {
     const [lon, lat] = directionToLonLat(ray);
     const [middle] = lens.centre;
     return [middle + radians(wrapDegrees(degrees(lon - middle))), lat];
   }
   const [right, up, forward] = ray;
-  if (lens.kind === KINDS.fisheye) {
+  if (lens.projection === "fisheye") {
     const across = Math.hypot(right, up);
     const angle = Math.atan2(across, forward);
     const scale = across > 0 ? angle / across : 1;

@@ -8,32 +8,26 @@
  */
 
 import { layoutFovDeg } from "./cube_layouts.mjs";
-import { clamp, degrees, horizontalFovDeg, radians } from "./projection.mjs";
+import { clamp, degrees, radians } from "./projection.mjs";
 
-const MAX_VERTICAL_FOV_DEG = 125; // a tall window must not see more than a flat plane can hold
+// A tall window must not see more than a flat plane can hold, 125°: half its height.
+const TALLEST = Math.tan(radians(125) / 2);
 // Of the shorter half of the window, for the radius of a little planet's horizon.
 const PLANET_SHARE = 0.7;
-
-function widestFlatLens(width, height) {
-  return Math.min(120, horizontalFovDeg(width, height, MAX_VERTICAL_FOV_DEG));
-}
 
 /** Field of view of a stereographic (or, on its central row, Pannini) plane that is this wide. */
 function stereographicFovDeg(halfWidth) {
   return degrees(4 * Math.atan(halfWidth / 2));
 }
 
-function widestPannini(width, height) {
-  const tallest = Math.tan(radians(MAX_VERTICAL_FOV_DEG) / 2);
-  return Math.min(220, stereographicFovDeg((tallest * width) / height));
-}
-
+const widestFlatLens = (width, height) => Math.min(120, degrees(2 * Math.atan((TALLEST * width) / height)));
+const widestPannini = (width, height) => Math.min(220, stereographicFovDeg((TALLEST * width) / height));
 const wholeFlat = (width, height) => Math.max(360, (180 * width) / height);
 const wholeFisheye = (width, height) => 180 * Math.max(1, width / height);
 const smallPlanet = (width, height) => stereographicFovDeg((2 / PLANET_SHARE) * Math.max(1, width / height));
 const wholeLayout = (layout) => (width, height) => layoutFovDeg(layout, width, height);
 
-export const MODES = Object.freeze({
+export const MODES = {
   perspective: { projection: "rectilinear", place: "around", least: 10, most: widestFlatLens, home: () => 90 },
   flat: { projection: "equirectangular", least: 10, most: wholeFlat },
   seam: { projection: "equirectangular", yawDeg: 180, least: 5, most: wholeFlat, home: () => 120 },
@@ -44,9 +38,9 @@ export const MODES = Object.freeze({
   pannini: { projection: "pannini", place: "around", least: 30, most: widestPannini, home: () => 150 },
   cubemap_cross: { projection: "cubemap_cross", place: "cubemap", least: 60, most: wholeLayout("cubemap_cross") },
   cubemap_3x2: { projection: "cubemap_3x2", place: "cubemap", least: 60, most: wholeLayout("cubemap_3x2") },
-});
+};
 
-export const MODE_NAMES = Object.freeze(Object.keys(MODES));
+export const MODE_NAMES = Object.keys(MODES);
 
 /** The key that switches to a mode, and the mode of a key (undefined for others). */
 export function keyOf(mode) {

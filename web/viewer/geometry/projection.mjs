@@ -71,11 +71,6 @@ export function normalise(vector) {
   return vector.map((value) => value / length);
 }
 
-/** Horizontal field of view of a window whose vertical one is `verticalDeg`. */
-export function horizontalFovDeg(width, height, verticalDeg) {
-  return degrees(2 * Math.atan((Math.tan(radians(verticalDeg) / 2) * width) / height));
-}
-
 /** Longitude (−π … π, right of forward) and latitude (−π/2 … π/2) of a direction. */
 export function directionToLonLat([x, y, z]) {
   return [Math.atan2(x, z), Math.atan2(y, Math.hypot(x, z))];
@@ -100,23 +95,14 @@ export function pixelToLonLat(column, row, width, height) {
  * A `crop` (picture/gpano.mjs) says instead which part of the sphere it is.
  * `sphere` is the size, in picture pixels, that the whole sphere would have; `offset` where the picture begins.
  */
-export function coverage(width, height, crop = null) {
+export function coverage(width, height, crop) {
+  let sphere = width >= 2 * height ? [width, width / 2] : [2 * height, height];
+  let offset = [(sphere[0] - width) / 2, (sphere[1] - height) / 2];
   if (crop) {
     const scaled = (across, down) => [(across * width) / crop.width, (down * height) / crop.height];
-    return {
-      full: false,
-      wraps: crop.width === crop.fullWidth,
-      sphere: scaled(crop.fullWidth, crop.fullHeight),
-      offset: scaled(crop.left, crop.top),
-    };
+    [sphere, offset] = [scaled(crop.fullWidth, crop.fullHeight), scaled(crop.left, crop.top)];
   }
-  const sphere = width >= 2 * height ? [width, width / 2] : [2 * height, height];
-  return {
-    full: width === 2 * height,
-    wraps: width >= 2 * height,
-    sphere,
-    offset: [(sphere[0] - width) / 2, (sphere[1] - height) / 2],
-  };
+  return { full: width === sphere[0] && height === sphere[1], wraps: width === sphere[0], sphere, offset };
 }
 
 const COMPASS = ["F", "FR", "R", "BR", "B", "BL", "L", "FL"];
@@ -128,6 +114,5 @@ export function compassPoint(yawDeg) {
 
 /** An angle as people read it: one decimal, a true minus sign and never "−0.0". */
 export function formatDegrees(angle) {
-  const rounded = Math.round(angle * 10) / 10;
-  return `${rounded < 0 ? "−" : ""}${Math.abs(rounded).toFixed(1)}°`;
+  return `${(Math.round(angle * 10) / 10).toFixed(1).replace("-", "−")}°`;
 }

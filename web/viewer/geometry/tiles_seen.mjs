@@ -1,6 +1,6 @@
 /** Which tiles of a large picture a lens sees, at the size at which it sees them. Pure functions. */
 
-import { KINDS, lookThrough, pixelSize } from "./lens.mjs";
+import { lookThrough, pixelSize } from "./lens.mjs";
 import { directionToLonLat, distance } from "./projection.mjs";
 
 // Pixels, without the border of one pixel that each tile has.
@@ -48,7 +48,7 @@ export function tilesSeen(lens, pyramid, smooth, least = 0) {
 function areaAt(lens, x, y) {
   const { direction, covered } = lookThrough(lens, x, y);
   if (covered === 0) return null;
-  const flat = lens.kind === KINDS.equirectangular;
+  const flat = lens.projection === "equirectangular";
   const apart = (right, down) => distance(lookThrough(lens, x + right, y + down).direction, direction) / STEP;
   const size = flat ? pixelSize(lens) : Math.max(apart(STEP, 0), apart(0, STEP));
   const [lon, lat] = directionToLonLat(direction);

@@ -4,19 +4,10 @@ import { text } from "../texts/text.mjs";
 import { averageStep, heatLevel } from "./heat.mjs";
 import { VERTEX_SHADER, fragmentShader } from "./shader.mjs";
 
-/** Only those are asked for that a variant reads. */
-const UNIFORMS = Object.freeze({
+/** Others are called as what the lens or the picture has. Only those are asked for that a variant reads. */
+const UNIFORMS = {
   u_window: ({ width, height }) => [width, height],
-  u_reach: ({ lens }) => lens.reach,
-  u_centre: ({ lens }) => lens.centre,
-  u_turn: ({ lens }) => lens.turn,
-  u_bend: ({ lens }) => lens.bend,
-  u_rotation: ({ lens }) => lens.rotation.flat(),
   u_picture: ({ picture, difference }) => (difference ? difference.drawings[0] : picture),
-  u_wraps: ({ picture }) => picture.wraps,
-  u_sphere: ({ picture }) => picture.sphere,
-  u_offset: ({ picture }) => picture.offset,
-  u_anisotropy: ({ picture }) => picture.anisotropy,
   u_exposure: ({ display }) => 2 ** display.exposureEv,
   u_gamma: ({ display }) => display.gamma,
   u_level: ({ picture, lens }) => heatLevel(picture, lens),
@@ -30,9 +21,8 @@ const UNIFORMS = Object.freeze({
   u_tiles: ({ picture }) => picture.tiles.pool.handle,
   u_table: ({ picture }) => picture.tiles.handle,
   "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, 0.5 ** index]),
-  u_rows: ({ picture }) => picture.tiles.rows,
-  u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length],
-});
+  u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length, tiles.rows],
+};
 
 /**
  * {program, use} of a variant (see shader.mjs); `use(drawing)` makes it ready for a drawing. The first use waits for the
@@ -49,13 +39,18 @@ export function buildProgram(gl, variant) {
     return shader;
   });
   gl.linkProgram(program);
-  let uniforms = null;
+  let uniforms;
   const use = (drawing) => {
     uniforms ??= finished(gl, program, shaders);
     gl.useProgram(program);
-    for (const [name, set] of uniforms) set(UNIFORMS[name](drawing));
+    for (const [name, set] of uniforms) set(valueOf(name, drawing));
   };
   return { program, use };
+}
+
+function valueOf(name, drawing) {
+  const key = name.slice("u_".length);
+  return UNIFORMS[name]?.(drawing) ?? drawing.lens[key] ?? drawing.picture[key];
 }
 
 function finished(gl, program, shaders) {
@@ -78,13 +73,11 @@ function activeUniforms(gl, program) {
       gl.uniform1i(at, unit);
     };
     const setters = {
-      [gl.BOOL]: (value) => gl.uniform1i(at, value),
-      [gl.INT]: (value) => gl.uniform1i(at, value),
       [gl.FLOAT]: (value) => gl.uniform1f(at, value),
       [gl.FLOAT_VEC2]: (value) => gl.uniform2fv(at, value),
       [gl.FLOAT_VEC3]: (value) => gl.uniform3fv(at, value),
-      [gl.INT_VEC2]: (value) => gl.uniform2iv(at, value),
-      [gl.FLOAT_MAT3]: (rows) => gl.uniformMatrix3fv(at, true, rows),
+      [gl.INT_VEC3]: (value) => gl.uniform3iv(at, value),
+      [gl.FLOAT_MAT3]: (rows) => gl.uniformMatrix3fv(at, true, rows.flat()),
     };
     return [name, setters[type] ?? texture];
   });

@@ -39,12 +39,6 @@ export function releaseRenderer(viewer) {
   shared.renderer = null;
 }
 
-/** [left, top, width, height] in pixels of a part of `source`, given in shares. */
-function partOf(source, [left, top, width, height]) {
-  const [across, down] = [source.videoWidth || source.width, source.videoHeight || source.height];
-  return [across * left, down * top, across * width, down * height].map(Math.floor);
-}
-
 /** Whether a processor draws, where long areas of a texture cost more than they show. */
 function isSoftware(gl) {
   const unmasked = gl.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL;
@@ -56,15 +50,14 @@ class Renderer {
     this.viewers = new Set();
     this.textures = new Set();
     this.canvas = document.createElement("canvas");
-    this.canvas.width = this.canvas.height = 1;
+    this.shrink();
     this.gl = this.canvas.getContext("webgl2", {
       alpha: false, antialias: false, depth: false, powerPreference: "high-performance",
     });
     if (!this.gl) throw new Error(text("noWebgl"));
     this.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault(); // asks the browser to restore it
-      for (const handle of this.textures) handle.tiles?.close();
-      this.textures.clear();
+      this.deleteTextures();
       for (const viewer of this.viewers) viewer.contextLost();
     });
     this.canvas.addEventListener("webglcontextrestored", () => {
@@ -78,6 +71,8 @@ class Renderer {
     const { gl } = this;
     this.programs = {}; // by variant of the shader
     gl.enable(gl.SCISSOR_TEST);
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1); // rows of any length
     this.maxTextureSize = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     this.anisotropic = gl.getExtension("EXT_texture_filter_anisotropic");
     const most = this.anisotropic ? gl.getParameter(this.anisotropic.MAX_TEXTURE_MAX_ANISOTROPY_EXT) : 1;
@@ -107,19 +102,21 @@ class Renderer {
    */
   createTexture(picture, part = EYE_PARTS.one[0]) {
     const { gl, anisotropy } = this;
-    const [left, top, width, height] = partOf(picture.bitmap, part);
+    const { bitmap } = picture;
+    const size = [bitmap.videoWidth || bitmap.width, bitmap.videoHeight || bitmap.height];
+    const [left, top, width, height] = part.map((share, index) => Math.floor(share * size[index % 2]));
     const trueWidth = picture.width * part[2];
-    const { full, wraps, sphere, offset } = coverage(trueWidth, picture.height * part[3], picture.crop);
+    const lies = coverage(trueWidth, picture.height * part[3], picture.crop);
     const scaled = (sizes) => sizes.map((size) => (size * width) / trueWidth);
-    const handle = this.keep(gl.TEXTURE_2D, picture.bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
-      full, wraps, anisotropy,
+    const handle = this.keep(gl.TEXTURE_2D, bitmap, [[gl.TEXTURE_2D, left, top, width, height]], {
+      ...lies, anisotropy,
       averages: [], // of seam heat maps
       size: [width, height],
-      around: sphere[0],
-      sphere: full ? [width, height] : scaled(sphere),
-      offset: scaled(offset),
+      around: lies.sphere[0],
+      sphere: scaled(lies.sphere),
+      offset: scaled(lies.offset),
     });
-    if (picture.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, picture, sphere, offset);
+    if (picture.tiles && part === EYE_PARTS.one[0]) handle.tiles = new TileStore(this, picture, lies);
     return handle;
   }
 
@@ -170,7 +167,6 @@ class Renderer {
       gl.pixelStorei(gl.UNPACK_SKIP_ROWS, rows);
     };
     gl.bindTexture(target, texture);
-    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
     for (const [where, left, top, width, height] of pieces) {
       skip(left, top);
       gl.texImage2D(where, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, source);
@@ -209,6 +205,10 @@ class Renderer {
     this.gl.deleteTexture(handle.texture);
     handle.tiles?.close();
     this.deleteTexture(handle.right);
+  }
+
+  deleteTextures() {
+    for (const handle of this.textures) this.deleteTexture(handle);
   }
 
   /**
@@ -252,7 +252,6 @@ class Renderer {
       gl.colorMask(...channels, true);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
-    gl.colorMask(true, true, true, true);
   }
 
   /** What a drawing consists of: for each eye that is seen, what it draws, in which colours, with which program. */
@@ -285,7 +284,7 @@ class Renderer {
   }
 
   dispose() {
-    for (const handle of this.textures) this.deleteTexture(handle);
+    this.deleteTextures();
     for (const { program } of Object.values(this.programs)) this.gl.deleteProgram(program);
     this.gl.getExtension("WEBGL_lose_context")?.loseContext(); // frees all now, not at some garbage collection
   }

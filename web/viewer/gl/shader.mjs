@@ -21,25 +21,22 @@ void main() {
 }`;
 
 const MAIN = `
-#ifdef MASK
 uniform sampler2D u_mask;    // of the whole sphere
 
-vec3 tinted(vec3 value, Sight sight) {
-  return mix(value, vec3(1.0, 0.24, 0.42), 0.55 * textureLod(u_mask, onSphere(sight), 0.0).r * sight.covered);
-}
-#endif
-
 void main() {
-  Sight sight = lookThrough(gl_FragCoord.xy);
+  float perPixel = 2.0 * u_reach / u_window.x;
+  Sight sight = sightAt(fromMiddle() * perPixel + u_centre, perPixel);
+  float covered = clamp(sight.border + 0.5, 0.0, 1.0);
   vec3 value = seen(sight);
 #if PROJECTION != BENT // that one has no border
-  value = mix(NIGHT, value, sight.covered);
+  value = mix(NIGHT, value, covered);
 #endif
 #ifdef MASK
-  value = tinted(value, sight);
+  float painted = textureLod(u_mask, onSphere(sight), 0.0).r;
+  value = mix(value, vec3(1.0, 0.24, 0.42), 0.55 * painted * covered);
 #endif
 #ifdef SEAM_LINE
-  value = mix(value, vec3(1.0, 0.78, 0.42), 0.85 * seamLine(gl_FragCoord.xy) * sight.covered);
+  value = mix(value, vec3(1.0, 0.78, 0.42), 0.85 * seamLine() * covered);
 #endif
   color = vec4(value, 1.0);
 }`;
@@ -49,12 +46,13 @@ void main() {
  * Points are read where no window pixel is wider than a texel; in every mode the widest is in the middle.
  */
 export function variantOf({ picture, lens, display, mask, difference }) {
-  const tiles = picture?.tiles?.useful;
+  const tiles = picture?.tiles?.wanted.size; // otherwise its preview does
   const texels = (tiles ? picture.tiles : picture)?.sphere[1];
   const coarse = picture && display.smooth && pixelSize(lens) * texels > Math.PI;
   const flags = {
     ANISOTROPIC: coarse && picture.anisotropy > 1,
     PARTIAL: picture && !picture.full,
+    OPEN: picture && !picture.wraps,
     CUBE: picture?.cube,
     TILES: tiles,
     TONE: display.exposureEv !== 0 || display.gamma !== 1,
@@ -66,7 +64,7 @@ export function variantOf({ picture, lens, display, mask, difference }) {
   };
   return [
     `PROJECTION ${lens.kind}`,
-    `READING ${difference ? "DIFFERENCE" : !picture ? "NONE" : coarse ? "AREAS" : "POINTS"}`,
+    `READING ${difference ? "DIFFERENCE" : coarse ? "AREAS" : picture ? "POINTS" : "NONE"}`,
     ...Object.keys(flags).filter((name) => flags[name]),
   ];
 }

@@ -4,7 +4,6 @@ import { ERROR_COLOURS } from "./error_colours.mjs";
 import { HEAT } from "./heat.mjs";
 
 export const PICTURE = `
-uniform bool u_wraps;        // of a part of the sphere: the column after the last is the first
 uniform vec2 u_sphere;       // size of the whole sphere in texels
 uniform vec2 u_offset;       // where in it the picture begins
 uniform float u_anisotropy;  // how much longer than wide the area of one reading may be
@@ -28,36 +27,36 @@ vec4 filtered(PLACE place, float level) {
 
 #ifndef CUBE
 // A picture texel. The column after the last is the first.
-vec4 texel(int column, int row, ivec2 size) {
+vec4 texel(int column, int row) {
+  ivec2 size = textureSize(u_picture, 0);
   column = column < 0 ? column + size.x : column >= size.x ? column - size.x : column;
   return premultiplied(texelFetch(u_picture, ivec2(column, row), 0));
 }
 
 // Two neighbours of a row, weighted.
-vec4 alongRow(int left, int row, float weight, ivec2 size) {
-  int right = left + 1;
+vec4 alongRow(int left, int row, float weight) {
+  ivec2 size = textureSize(u_picture, 0);
 #ifdef PARTIAL
   row = clamp(row, 0, size.y - 1);
-  if (!u_wraps) { // a picture of a part of the sphere ends at its edges
-    left = max(left, 0);
-    right = min(right, size.x - 1);
-  }
 #else
   if (row < 0 || row >= size.y) { // beyond a pole lies the same row again, half a turn around
     row = row < 0 ? -1 - row : 2 * size.y - 1 - row;
     left += size.x / 2;
-    right += size.x / 2;
   }
 #endif
-  return mix(texel(left, row, size), texel(right, row, size), weight);
+  int right = left + 1;
+#ifdef OPEN // it ends at its left and right edges
+  left = max(left, 0);
+  right = min(right, size.x - 1);
+#endif
+  return mix(texel(left, row), texel(right, row), weight);
 }
 
 // Bilinear at level 0 in full float precision; graphics hardware rounds its own weights to 1/256.
-vec4 bilinear(vec2 position, ivec2 size) {
-  vec2 corner = floor(position);
-  vec2 weight = position - corner;
-  ivec2 p = ivec2(corner);
-  return mix(alongRow(p.x, p.y, weight.x, size), alongRow(p.x, p.y + 1, weight.x, size), weight.y);
+vec4 bilinear(vec2 uv) {
+  vec2 at = uv * vec2(textureSize(u_picture, 0)) - 0.5, weight = fract(at);
+  ivec2 p = ivec2(floor(at));
+  return mix(alongRow(p.x, p.y, weight.x), alongRow(p.x, p.y + 1, weight.x), weight.y);
 }
 
 // How many texels high the area is that a window pixel sees.
@@ -69,11 +68,7 @@ float texelsSeen(Sight sight) {
 #ifdef ANISOTROPIC
 vec4 averaged(vec2 uv, Sight sight) {
   // Towards a pole that area covers ever more columns, up to the limit of what is read at once.
-#if PROJECTION == EQUIRECTANGULAR
-  float narrow = 1.0;
-#else
-  float narrow = max(cos(sight.lat), 1.0 / u_anisotropy);
-#endif
+  float narrow = max(narrowing(sight), 1.0 / u_anisotropy);
   vec2 scale = vec2(1.0 / (2.0 * PI * narrow), -1.0 / PI);
   mat2 change = mat2(sight.change[0] * scale, sight.change[1] * scale);
   vec2 whole = u_sphere / vec2(textureSize(u_picture, 0)); // of which the picture may be a part
@@ -114,7 +109,6 @@ vec3 ground() {
 #endif
 }
 
-#ifdef TONE
 vec3 toLinear(vec3 c) {
   return mix(c / 12.92, pow((c + 0.055) / 1.055, vec3(2.4)), step(0.04045, c));
 }
@@ -122,7 +116,6 @@ vec3 toLinear(vec3 c) {
 vec3 fromLinear(vec3 c) {
   return mix(c * 12.92, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, c));
 }
-#endif
 
 // A value as the display settings show it.
 vec3 displayed(vec4 read, PLACE place) {
@@ -148,15 +141,11 @@ float line(float angle, float spacing, float footprint) {
 // brighter.
 vec3 emptySphere(Sight sight) {
   float step15 = PI / 12.0, footprint = sight.footprint;
-#if PROJECTION == EQUIRECTANGULAR
-  float around = line(sight.lon, step15, footprint);
-#else
-  float across = cos(sight.lat);
-  float around = line(sight.lon, step15, footprint / max(across, 0.02)) * smoothstep(0.02, 0.2, across);
-#endif
-  float grid = max(around, line(sight.lat, step15, footprint));
-  float horizon = 1.0 - smoothstep(0.8 * footprint, 2.0 * footprint, abs(sight.lat));
-  vec3 base = NIGHT + vec3(0.030, 0.036, 0.048) * (0.5 - 0.5 * sin(sight.lat));
+  float across = narrowing(sight);
+  float around = line(sight.lonLat.x, step15, footprint / max(across, 0.02)) * smoothstep(0.02, 0.2, across);
+  float grid = max(around, line(sight.lonLat.y, step15, footprint));
+  float horizon = line(sight.lonLat.y, PI, 1.3 * footprint);
+  vec3 base = NIGHT + vec3(0.030, 0.036, 0.048) * (0.5 - 0.5 * sin(sight.lonLat.y));
   return base + vec3(0.05, 0.06, 0.075) * grid + vec3(0.06, 0.09, 0.13) * horizon;
 }
 
@@ -172,8 +161,7 @@ vec3 difference() {
   ivec2 here = ivec2(gl_FragCoord.xy);
   vec3 apart = abs(texelFetch(u_picture, here, 0).rgb - texelFetch(u_other, here, 0).rgb);
   float warmth = min(u_scale * max(apart.r, max(apart.g, apart.b)), 1.0) * float(COLOURS.length() - 1);
-  int below = min(int(warmth), COLOURS.length() - 2);
-  return mix(COLOURS[below], COLOURS[below + 1], warmth - float(below)) / 255.0;
+  return mix(COLOURS[int(warmth)], COLOURS[int(ceil(warmth))], fract(warmth)) / 255.0;
 }
 #endif
 
@@ -193,24 +181,23 @@ vec3 seen(Sight sight) {
 #else
   vec2 uv = onSphere(sight);
 #ifdef PARTIAL
-  vec2 position = uv * u_sphere - u_offset;
-  position.x -= u_sphere.x * floor(position.x / u_sphere.x); // a part may lie across the back
-  uv = position / vec2(textureSize(u_picture, 0));
+  uv -= u_offset / u_sphere;
+  uv.x = fract(uv.x); // a part may lie across the back
+  uv *= u_sphere / vec2(textureSize(u_picture, 0));
 #endif
-#if READING == POINTS && defined(TILES)
+#if READING == AREAS
+  vec4 value = averaged(uv, sight);
+#elif defined(TILES)
   Tile tile = tileAt(uv, u_depth.x);
   vec4 value;
   if (tile.layer < 0.0) value = filtered(uv, 0.0);
   else value = tilePoint(tile);
-#elif READING == POINTS
-  ivec2 size = textureSize(u_picture, 0);
-  vec4 value = bilinear(uv * vec2(size) - 0.5, size);
 #else
-  vec4 value = averaged(uv, sight);
+  vec4 value = bilinear(uv);
 #endif
   vec3 shown = displayed(value, uv);
 #ifdef HEAT
-  shown = heated(shown, uv, sight.lat);
+  shown = heated(shown, uv, sight.lonLat.y);
 #endif
 #ifdef PARTIAL
   if (clamp(uv, 0.0, 1.0) != uv) shown = emptySphere(sight);
@@ -220,10 +207,8 @@ vec3 seen(Sight sight) {
 }
 
 // A broken line along the back meridian of the seam view: the seam shows in its gaps.
-float seamLine(vec2 windowPosition) {
-  vec2 off = windowPosition - 0.5 * u_window;
-  float across = abs(u_turn.x * off.x + u_turn.y * off.y);
-  float along = u_turn.x * off.y - u_turn.y * off.x;
-  return clamp(1.25 - across, 0.0, 1.0) * step(fract(along / 18.0), 0.34);
+float seamLine() {
+  vec2 off = fromMiddle();
+  return clamp(1.25 - abs(off.x), 0.0, 1.0) * step(fract(off.y / 18.0), 0.34);
 }
 `;

@@ -17,6 +17,16 @@ uniform mat3 u_rotation;     // camera to world
 
 const float PI = 3.141592653589793;
 
+// From directions in the window to those in the plane.
+mat2 turned() {
+  return mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x);
+}
+
+// From the middle of the window, in pixels, along the axes of the plane.
+vec2 fromMiddle() {
+  return turned() * (gl_FragCoord.xy - 0.5 * u_window);
+}
+
 // Twice the arc tangent of -1 ... 1, within 5e-7: an odd polynomial, fitted for the least greatest error.
 float twiceArcTangent(float t) {
   float q = t * t;
@@ -67,15 +77,6 @@ Plane planeAt(vec2 p) {
 }
 
 #elif PROJECTION == CUBEMAP_CROSS || PROJECTION == CUBEMAP_3X2
-// A face's own ray (u, v, 1) turned to its place on the cube: by quarter turns to the right (-1 ... 2), after one
-// up (1) or down (-1).
-vec3 onCube(vec3 ray, vec2 turns) {
-  float level = 1.0 - abs(turns.y);
-  vec3 tilted = vec3(ray.x, level * ray.y + turns.y * ray.z, level * ray.z - turns.y * ray.y);
-  float s = turns.x * (2.0 - abs(turns.x)), c = 1.0 - abs(turns.x);
-  return vec3(c * tilted.x + s * tilted.z, tilted.y, c * tilted.z - s * tilted.x);
-}
-
 Plane planeAt(vec2 p) {
   vec2 cell = floor(0.5 * (p + 1.0));
 #if PROJECTION == CUBEMAP_CROSS
@@ -97,43 +98,41 @@ Plane planeAt(vec2 p) {
 // In the camera's frame.
 vec3 placed(vec3 along, Plane plane) {
 #if PROJECTION == CUBEMAP_CROSS || PROJECTION == CUBEMAP_3X2
-  return onCube(along, plane.turns);
-#else
-  return along;
+  // By quarter turns to the right (-1 ... 2), after one up (1) or down (-1).
+  vec2 turns = plane.turns, level = 1.0 - abs(turns);
+  along = vec3(along.x, level.y * along.yz + turns.y * vec2(along.z, -along.y));
+  float side = turns.x * (2.0 - abs(turns.x));
+  along.xz = level.x * along.xz + side * vec2(along.z, -along.x);
 #endif
+  return along;
 }
 
-// Where a window pixel looks, how far apart in radians neighbouring pixels look there, and how much of it the
-// picture covers. Each of the columns of change is a neighbour's (right of it, above it) longitude and
+// Where a window pixel looks, how far apart in radians neighbouring pixels look there, and how many pixels inside the
+// border it is. Each of the columns of change is a neighbour's (right of it, above it) longitude and
 // latitude, as far as it lies to the east and north; on a flat picture that is measured in longitude. The ray has
 // any length.
-struct Sight { float lon; float lat; float footprint; mat2 change; float covered; vec3 ray; };
+struct Sight { vec2 lonLat; float footprint; mat2 change; float border; vec3 ray; };
 
 #if PROJECTION == EQUIRECTANGULAR
 Sight sightAt(vec2 p, float perPixel) {
   float border = min(PI - abs(p.x - u_centre.x), 0.5 * PI - abs(p.y));
   float lon = p.x - 2.0 * PI * floor(p.x / (2.0 * PI) + 0.5);
-  mat2 change = mat2(u_turn.x, -u_turn.y, u_turn.y, u_turn.x) * perPixel;
+  mat2 change = turned() * perPixel;
   vec3 ray = vec3(0.0);
 #ifdef CUBE
   float across = sine(0.5 * PI - p.y); // half a pixel beyond a pole it is behind it
   ray = vec3(across * sine(lon), sine(p.y), across * sine(0.5 * PI - lon));
 #endif
-  return Sight(lon, p.y, perPixel, change, border / perPixel, ray);
+  return Sight(vec2(lon, p.y), perPixel, change, border / perPixel, ray);
 }
 #else
-// How far a step along the ray's derivative turns the ray, squared, in units of the ray's length.
-float turning(vec3 ray, vec3 along, float size) {
-  float ahead = dot(ray, along);
-  return dot(along, along) - ahead * ahead / size;
-}
-
 Sight sightAt(vec2 p, float perPixel) {
   Plane plane = planeAt(p);
   vec3 ray = u_rotation * placed(plane.ray, plane);
-  vec2 lonLat = lonLatOf(ray);
   float size = dot(plane.ray, plane.ray);
-  float turn = max(turning(plane.ray, plane.alongX, size), turning(plane.ray, plane.alongY, size));
+  // How far a step along its derivatives turns the ray.
+  vec3 turnX = cross(plane.ray, plane.alongX), turnY = cross(plane.ray, plane.alongY);
+  float footprint = perPixel * sqrt(max(dot(turnX, turnX), dot(turnY, turnY))) / size;
   mat2 change = mat2(0.0);
 #ifdef ANISOTROPIC
   float safe = max(length(ray.xz), 1e-20);
@@ -142,23 +141,22 @@ Sight sightAt(vec2 p, float perPixel) {
   mat2x3 along = u_rotation * mat2x3(placed(plane.alongX, plane), placed(plane.alongY, plane)) * perPixel;
   change = mat2(dot(east, along[0]), dot(north, along[0]), dot(east, along[1]), dot(north, along[1]));
 #endif
-  float footprint = perPixel * sqrt(turn / size);
-  return Sight(lonLat.x, lonLat.y, footprint, change, plane.border / perPixel, ray);
+  return Sight(lonLatOf(ray), footprint, change, plane.border / perPixel, ray);
 }
 #endif
 
-Sight lookThrough(vec2 windowPosition) {
-  float perPixel = 2.0 * u_reach / u_window.x;
-  vec2 p = (windowPosition - 0.5 * u_window) * perPixel;
-  p = vec2(u_turn.x * p.x + u_turn.y * p.y, u_turn.x * p.y - u_turn.y * p.x) + u_centre;
-  Sight sight = sightAt(p, perPixel);
-  sight.covered = clamp(sight.covered + 0.5, 0.0, 1.0);
-  return sight;
+// How much narrower than at the equator what lies side by side in the picture is there.
+float narrowing(Sight sight) {
+#if PROJECTION == EQUIRECTANGULAR
+  return 1.0; // it is shown as it is
+#else
+  return cos(sight.lonLat.y);
+#endif
 }
 
 // Where that is on an equirectangular picture of the whole sphere, 0 ... 1.
 vec2 onSphere(Sight sight) {
-  return vec2(sight.lon / (2.0 * PI) + 0.5, 0.5 - sight.lat / PI);
+  return 0.5 + sight.lonLat * vec2(0.5, -1.0) / PI;
 }
 
 // Colours multiplied by alpha, so that transparent texels do not bleed.

@@ -11,10 +11,8 @@ uniform highp sampler2DArray u_tiles;
 uniform sampler2D u_table;
 // Width and height of each level, from the finest on, and what share of the finest that is.
 uniform vec3 u_levels[6];
-// Tiles of the finest level from top to bottom.
-uniform int u_rows;
-// The finest level in use, and how many there are before the preview.
-uniform ivec2 u_depth;
+// The finest level in use, how many there are before the preview, and tiles of the finest from top to bottom.
+uniform ivec3 u_depth;
 
 // Where to read: in which layer, -1 where only the preview is there, at which of its pixels, and the size of the level.
 struct Tile { float layer; vec2 at; vec2 size; };
@@ -28,7 +26,7 @@ Tile tileAt(vec2 uv, int index) {
   if (uv.y < 0.0 || uv.y > 1.0) uv = vec2(fract(uv.x + 0.5), abs(2.0 * step(1.0, uv.y) - uv.y));
 #endif
   vec2 cell = floor(clamp(uv * u_levels[0].xy, vec2(0.0), u_levels[0].xy - 1.0) / ${TILE}.0);
-  vec2 entry = 255.0 * texelFetch(u_table, ivec2(cell) + ivec2(0, index * u_rows), 0).rg;
+  vec2 entry = 255.0 * texelFetch(u_table, ivec2(cell) + ivec2(0, index * u_depth.z), 0).rg;
   vec3 level = u_levels[int(entry.y + 0.5)];
   return Tile(floor(entry.x + 0.5) - 1.0, uv * level.xy - floor(cell * level.z) * ${TILE}.0 + 1.0, level.xy);
 }

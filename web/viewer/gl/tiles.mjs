@@ -93,13 +93,13 @@ export class TilePool {
 export class TileStore {
   /**
    * @param {{tiles, kept}} picture with a pyramid (see picture/pyramid.mjs), which is closed with this unless `kept`
-   * @param {number[]} sphere size that the whole sphere would have; `offset` where in it the picture begins
+   * @param {{sphere, offset}} lies size that the whole sphere would have; where in it the picture begins
    */
-  constructor(renderer, { tiles: pyramid, kept }, sphere, offset) {
+  constructor(renderer, { tiles: pyramid, kept }, { sphere, offset }) {
     const { pool } = renderer;
     const { levels } = pyramid;
     pyramid.used = true;
-    Object.assign(this, { renderer, pool, pyramid, kept, levels, sphere, offset, changed: () => {} });
+    Object.assign(this, { renderer, pool, pyramid, kept, levels, sphere, offset });
     // By "level_column_row".
     Object.assign(this, { wanted: new Set(), placed: new Map(), pending: new Map() });
     const counts = levels.map((size) => size.map((length) => Math.ceil(length / TILE)));
@@ -154,7 +154,7 @@ export class TileStore {
     }
     for (const [key, stop] of pending) if (!this.wanted.has(key)) stop.abort();
     pool.pump();
-    this.changed(this.busy);
+    this.changed?.(this.busy);
   }
 
   get busy() {
@@ -165,7 +165,7 @@ export class TileStore {
   place(key, layer, problem) {
     this.placed.set(key, layer);
     this.tell();
-    this.changed(this.busy, problem);
+    this.changed?.(this.busy, problem);
   }
 
   /** Another tile takes the place of this one. */
@@ -190,14 +190,7 @@ export class TileStore {
       }
     }
     gl.bindTexture(gl.TEXTURE_2D, handle.texture);
-    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1); // any number of tiles
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, columns, rows * levels.length, gl.RG, gl.UNSIGNED_BYTE, table);
-    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 4);
-  }
-
-  /** Whether the shader has to look for tiles. */
-  get useful() {
-    return this.wanted.size > 0;
   }
 
   close() {

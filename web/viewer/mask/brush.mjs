@@ -4,7 +4,7 @@ import { directionToWindow, windowToDirection } from "../geometry/lens.mjs";
 import { clamp, cross, degrees, distance, dot, lonLatToDirection, normalise, radians } from "../geometry/projection.mjs";
 import { element } from "../panel/elements.mjs";
 
-export const RADIUS_RANGE_DEG = Object.freeze([0.25, 64]);
+export const RADIUS_RANGE_DEG = [0.25, 64];
 const LEAST_STEP_PX = 1.5; // nearer points say nothing that is seen
 const OPPOSITE = -0.9999; // cosine beyond which two points have no shortest way between them
 const RING_POINTS = 96;
@@ -18,8 +18,8 @@ export function ringAround(centre, angle) {
   const other = cross(centre, side);
   return Array.from({ length: RING_POINTS + 1 }, (_, index) => {
     const turn = (2 * Math.PI * index) / RING_POINTS;
-    const [along, up] = [Math.sin(angle) * Math.cos(turn), Math.sin(angle) * Math.sin(turn)];
-    return centre.map((value, axis) => value * Math.cos(angle) + side[axis] * along + other[axis] * up);
+    const away = side.map((value, axis) => value * Math.cos(turn) + other[axis] * Math.sin(turn));
+    return centre.map((value, axis) => value * Math.cos(angle) + away[axis] * Math.sin(angle));
   });
 }
 
@@ -29,7 +29,7 @@ export class Brush {
    * @param {{growing: (stroke, first: number) => void, finished: (stroke) => void}} host
    */
   constructor(view, host) {
-    Object.assign(this, { view, host, on: false, stroke: null, place: null });
+    Object.assign(this, { view, host });
     this.settings = { erases: false, radiusDeg: 4, softness: 0 };
     this.ring = element("canvas", "pd360-brush-ring", { "aria-hidden": true });
     view.canvas.after(this.ring);
@@ -139,8 +139,7 @@ export class Brush {
     let before = null;
     for (const direction of directions) {
       const here = directionToWindow(lens, direction);
-      const joined = here && before && distance(here, before) < lens.width / 4;
-      if (here) context[joined ? "lineTo" : "moveTo"](...here);
+      if (here) context[before && distance(here, before) < lens.width / 4 ? "lineTo" : "moveTo"](...here);
       before = here;
     }
     for (const [strokeStyle, width, pattern] of [["rgb(0 0 0 / 60%)", 3, []], ["#fff", 1.3, dashes]]) {

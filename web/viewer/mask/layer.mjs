@@ -6,7 +6,6 @@ const HEIGHT = 1024; // what is shown; the node draws the strokes as fine as the
 
 export class MaskLayer {
   constructor() {
-    this.handle = null;
     this.load([]);
   }
 
@@ -66,10 +65,5 @@ export class MaskLayer {
     if (this.changed) renderer.updateMask(this.handle, data, ...this.changed);
     this.changed = null;
     return this.handle;
-  }
-
-  free(renderer) {
-    renderer?.deleteTexture(this.handle);
-    this.handle = null;
   }
 }

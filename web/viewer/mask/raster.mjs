@@ -5,7 +5,9 @@
  * the mask and 1 − strength, so that a stroke may be drawn piece by piece while it grows.
  */
 
-import { clamp, cross, dot, lonLatToDirection, lonLatToPixel, normalise, pixelToLonLat, radians } from "../geometry/projection.mjs";
+import {
+  cross, directionToLonLat, dot, lonLatToDirection, lonLatToPixel, mix, normalise, pixelToLonLat, radians,
+} from "../geometry/projection.mjs";
 
 const NO_LENGTH = 1e-9;
 
@@ -53,11 +55,11 @@ export class MaskRaster {
     const pixel = Math.PI / this.height;
     const radius = radians(radiusDeg);
     const brush = { outer: radius + pixel / 2, fade: pixel + softness * radius, erases: mode === "erase" };
-    const middle = normalise(arc.a.map((value, axis) => value + arc.b[axis]));
-    const [lat, reach] = [Math.asin(clamp(middle[1], -1, 1)), arc.half + brush.outer];
+    const [lon, lat] = directionToLonLat(mix(arc.a, arc.b, 0.5));
+    const reach = arc.half + brush.outer;
     const top = Math.max(0, Math.floor((0.5 - (lat + reach) / Math.PI) * this.height));
     const bottom = Math.min(this.height, Math.ceil((0.5 - (lat - reach) / Math.PI) * this.height));
-    const span = this.columnsNear(Math.atan2(middle[0], middle[2]), lat, reach);
+    const span = this.columnsNear(lon, lat, reach);
     for (let row = top; row < bottom; row += 1) this.drawRow(row, span, arc, brush);
     return [top, bottom];
   }

@@ -45,7 +45,7 @@ export class Camera {
 
   /** Look somewhere, gliding there the short way around; members left out stay. */
   glideTo(pose) {
-    const { yawDeg = this.goal.yawDeg } = pose;
+    const { yawDeg } = { ...this.goal, ...pose };
     this.goTo({ ...pose, yawDeg: this.pose.yawDeg + wrapDegrees(yawDeg - this.pose.yawDeg) });
   }
 

@@ -22,8 +22,6 @@ export class Controls {
     Object.assign(this, { view, canvas, camera });
     this.pointers = new Map(); // {place, time} by id
     this.turnFactor = 1; // of what a drag turns; below 0 the view moves with the hand, not the picture
-    this.pressed = this.tapped = null; // where and when a pointer went down, and the last tap was
-    this.thrown = null; // {speed, time} of a drag
     canvas.addEventListener("pointerdown", (event) => this.pointerDown(event));
     canvas.addEventListener("pointermove", (event) => this.pointerMove(event));
     for (const type of ["pointerup", "pointercancel", "lostpointercapture"]) {
@@ -50,7 +48,7 @@ export class Controls {
     this.view.focus();
     this.canvas.setPointerCapture(event.pointerId);
     const hand = this.hand(event);
-    this.pressed = this.pointers.size === 0 ? hand : null;
+    this.pressed = this.pointers.size === 0 ? hand : null; // a second finger is no tap
     this.pointers.set(event.pointerId, hand);
     this.hold(event);
     this.camera.drag(0, 0); // stops inertia
@@ -68,7 +66,7 @@ export class Controls {
     return { place: this.position(event), time: event.timeStamp };
   }
 
-  /** Nothing is thrown yet. */
+  /** Nothing is thrown yet: {speed, time} of a drag. */
   hold({ timeStamp }) {
     this.thrown = { speed: [0, 0], time: timeStamp };
   }
@@ -120,13 +118,15 @@ export class Controls {
   }
 
   wheel(event) {
-    if (event.target.closest(".pd360-panel") || !this.view.wheelIsOurs(event)) return;
+    const { view } = this;
+    const ours = !view.wheelNeedsFocus || view.isFullscreen || (!event.ctrlKey && view.root.matches(":focus-within"));
+    if (!ours || event.target.closest(".pd360-panel")) return;
     event.preventDefault();
     event.stopPropagation();
     const pixels = clamp(event.deltaY * WHEEL_PIXELS[event.deltaMode], -400, 400);
     const pinch = event.ctrlKey ? 6 : 1; // a pinch on a touchpad arrives as a wheel with small steps
     this.camera.zoom(Math.exp(pixels * ZOOM_PER_WHEEL_PIXEL * pinch));
-    this.view.requestFrame();
+    view.requestFrame();
   }
 
   /** Turn by key presses. */

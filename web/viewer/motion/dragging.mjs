@@ -1,9 +1,11 @@
 /** Turning the view so that what a hand holds stays under it, in every mode. Pure functions. */
 
-import { createLens, degreesPerPixel, directionToWindow, windowToDirection } from "../geometry/lens.mjs";
+import { createLens, directionToWindow, pixelSize, windowToDirection } from "../geometry/lens.mjs";
+import { degrees, dot } from "../geometry/projection.mjs";
 
 // Of Newton's method; a hand moves little between two events.
 const ROUNDS = 3;
+const SMALL = 1 / 16; // pixels, to see how the window answers
 const DAMPING = 0.15; // of the turn that the middle of the window would need: bounds turns next to a pole
 
 /**
@@ -14,35 +16,31 @@ const DAMPING = 0.15; // of the turn that the middle of the window would need: b
  * as it would in the middle of the window.
  */
 export function dragTurn(mode, pose, width, height, before, after) {
-  const lensFor = (turned) => createLens(mode, turned, width, height);
-  const lens = lensFor(pose);
-  const scale = degreesPerPixel(lens);
+  const lensAfter = (yaw, pitch) =>
+    createLens(mode, { ...pose, yawDeg: pose.yawDeg + yaw, pitchDeg: pose.pitchDeg + pitch }, width, height);
+  const lens = lensAfter(0, 0);
+  const scale = degrees(pixelSize(lens));
   const held = windowToDirection(lens, ...before);
   if (!held) return [(before[0] - after[0]) * scale, (after[1] - before[1]) * scale];
-  const turned = { ...pose };
+  let [yaw, pitch] = [0, 0];
   for (let round = 0; round < ROUNDS; round += 1) {
-    const positionAfter = (right, up) =>
-      directionToWindow(lensFor({ ...turned, yawDeg: turned.yawDeg + right, pitchDeg: turned.pitchDeg + up }), held);
+    const positionAfter = (right, up) => directionToWindow(lensAfter(yaw + right, pitch + up), held);
     const step = correction(positionAfter, after, scale);
     if (!step) break;
-    turned.yawDeg += step[0];
-    turned.pitchDeg += step[1];
+    [yaw, pitch] = [yaw + step[0], pitch + step[1]];
   }
-  return [turned.yawDeg - pose.yawDeg, turned.pitchDeg - pose.pitchDeg];
+  return [yaw, pitch];
 }
 
 /** One step of damped least squares towards a turn after which what is held is at `target`. */
 function correction(positionAfter, target, scale) {
-  const small = scale / 16;
+  const small = scale * SMALL;
   const [now, byYaw, byPitch] = [positionAfter(0, 0), positionAfter(small, 0), positionAfter(0, small)];
   if (!now || !byYaw || !byPitch) return null;
-  const between = (one, other) => [other[0] - one[0], other[1] - one[1]];
+  const moved = (place, turn) => [(place[0] - now[0]) / turn, (place[1] - now[1]) / turn, 0];
   // Pixels per pixel-sized turn: about 1 in the middle of the window.
-  const [yaw, pitch] = [byYaw, byPitch].map((moved) => between(now, moved).map((pixels) => pixels * 16));
-  const rest = between(now, target);
-  const dot = (one, other) => one[0] * other[0] + one[1] * other[1];
+  const [yaw, pitch, rest] = [moved(byYaw, SMALL), moved(byPitch, SMALL), moved(target, 1)];
   const [a, b, c] = [dot(yaw, yaw) + DAMPING ** 2, dot(yaw, pitch), dot(pitch, pitch) + DAMPING ** 2];
   const [p, q] = [dot(yaw, rest), dot(pitch, rest)];
-  const determinant = a * c - b * b;
-  return [((c * p - b * q) / determinant) * scale, ((a * q - b * p) / determinant) * scale];
+  return [c * p - b * q, a * q - b * p].map((turn) => (turn * scale) / (a * c - b * b));
 }

@@ -25,8 +25,8 @@ export function frameOf({ alpha, beta, gamma }, screenDeg) {
 
 /** Yaw, pitch and roll, in degrees, of a camera that looks `forward` with `up` above. */
 export function poseOf({ forward: f, up }) {
-  const level = up.map((value, axis) => value - dot(up, f) * f[axis]); // square to where it looks
-  const right = cross(level, f);
+  const right = cross(up, f);
+  const level = cross(f, right); // up, square to where it looks
   const [lon, lat] = directionToLonLat(f);
   // Straight up or down, yaw and roll are one turn.
   const [yaw, roll] = Math.hypot(f[0], f[2]) > 1e-6
@@ -38,7 +38,7 @@ export function poseOf({ forward: f, up }) {
 export class Gyroscope {
   /** Gives `view` a button once the device turns out to have sensors. */
   constructor(view) {
-    Object.assign(this, { view, on: false, frame: 0 });
+    this.view = view;
     this.hear = (event) => this.read(event);
     this.listen(true);
     // Phones of Apple tell nothing before they were asked, and that takes a tap.
@@ -54,8 +54,7 @@ export class Gyroscope {
 
   offer() {
     this.listen(false); // sensors take power
-    const attributes = { "aria-pressed": false };
-    this.button = this.view.overlay.addTool("gyroscope", "gyroscope", "g", () => this.toggle(), attributes);
+    this.button = this.view.overlay.addTool("gyroscope", "g", () => this.toggle(), { "aria-pressed": false });
   }
 
   async toggle() {

@@ -15,18 +15,12 @@ const PLANES = ["flat", "cubemap"]; // places where the picture starts as it is
 const placeOf = (mode) => MODES[mode].place ?? mode;
 
 export class ModeSwitch {
-  /**
-   * @param {Camera} camera takes over the pose and the limits of each mode
-   * @param {() => boolean} prefersStill the person asked for reduced motion: modes then change at once
-   */
-  constructor(camera, prefersStill = () => false) {
-    Object.assign(this, { camera, prefersStill });
-    this.mode = "perspective";
-    this.size = [1, 1];
+  /** @param {Camera} camera takes over each mode's pose and limits; where it prefers still, modes change at once */
+  constructor(camera) {
+    Object.assign(this, { camera, mode: "perspective", size: [1, 1] });
     this.places = new Map(); // where the modes of a place looked last
     this.fovs = new Map(); // by mode
-    this.before = null; // the mode and pose that are being left
-    // 0 … 1, of the way from `before`.
+    // 0 … 1, of the way from `before`, the mode and pose that are being left.
     this.progress = 1;
   }
 
@@ -57,7 +51,7 @@ export class ModeSwitch {
     const before = { mode: this.mode, pose: { ...camera.pose } };
     places.set(placeOf(before.mode), before.pose);
     fovs.set(before.mode, before.pose.fovDeg);
-    Object.assign(this, { mode, before, progress: atOnce || this.prefersStill() ? 1 : 0 });
+    Object.assign(this, { mode, before, progress: atOnce || camera.prefersStill() ? 1 : 0 });
     const { home } = this;
     // Looking up, down or at a planet for the first time keeps the yaw.
     const keepsYaw = !PLANES.includes(placeOf(mode)) && MODES[before.mode].yawDeg === undefined;

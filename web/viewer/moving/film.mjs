@@ -73,8 +73,7 @@ export class Film {
     }
     if (!this.following) return;
     const next = () => this.follow();
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(next);
-    else requestAnimationFrame(next);
+    video.requestVideoFrameCallback?.(next) ?? requestAnimationFrame(next);
   }
 
   dispose() {

@@ -6,7 +6,7 @@ import { element, iconButton, sliderRow } from "../panel/elements.mjs";
 import { clamp } from "../geometry/projection.mjs";
 import { text } from "../texts/text.mjs";
 
-const FPS_RANGE = [1, 60];
+const [min, max] = [1, 60]; // pictures per second
 
 export class Player {
   /**
@@ -15,7 +15,7 @@ export class Player {
    *     when something cannot be shown
    */
   constructor(view, told) {
-    Object.assign(this, { view, told, track: null, loop: true, fps: 12 });
+    Object.assign(this, { view, told, loop: true, fps: 12 });
     this.keys = {
       " ": () => this.play(), ",": () => this.move(-1), ".": () => this.move(1), l: () => this.toggleLoop(),
     };
@@ -25,17 +25,17 @@ export class Player {
 
   makeBar() {
     const { keys, fps } = this;
-    this.playButton = iconButton("play", "play", keys[" "]);
+    this.playButton = iconButton("play", keys[" "]);
     this.slider = sliderRow("position", { range: [0, 1], step: 1 }, (position) => this.seek(position));
     const rate = element("input", "pd360-select", {
-      type: "number", min: FPS_RANGE[0], max: FPS_RANGE[1], value: fps,
-      change: () => (rate.value = this.fps = clamp(Math.round(rate.valueAsNumber) || 1, ...FPS_RANGE)),
+      type: "number", min, max, value: fps,
+      change: () => (rate.value = this.fps = clamp(Math.round(rate.valueAsNumber) || 1, min, max)),
     });
     this.rate = element("label", "pd360-rate", { title: text("fps") }, rate, "fps");
-    this.loopButton = iconButton("loop", "loop", keys.l, { "aria-pressed": true });
+    this.loopButton = iconButton("loop", keys.l, { "aria-pressed": true });
     this.bar = this.view.overlay.addBar(
-      "pd360-player", "player", iconButton("previous", "previous", keys[","]), this.playButton,
-      iconButton("next", "next", keys["."]), this.slider.row, this.loopButton, this.rate,
+      "pd360-player", "player", iconButton("previous", keys[","]), this.playButton,
+      iconButton("next", keys["."]), this.slider.row, this.loopButton, this.rate,
     );
     this.bar.hidden = true;
   }
@@ -95,7 +95,6 @@ export class Player {
     slider.show(track.position, track.told);
     playButton.classList.toggle("pd360-playing", track.playing);
     playButton.title = text(track.playing ? "pause" : "play");
-    playButton.setAttribute("aria-label", playButton.title);
   }
 
   /** Out of sight it rests. */

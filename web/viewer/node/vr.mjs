@@ -7,5 +7,5 @@ export async function offerVr(view) {
   if (!supported || view.disposed) return;
   const enter = () => import("../gl/vr.mjs").then(({ enterVr }) => enterVr(view));
   const fail = (problem) => view.overlay.say(text("vrFails", { problem: problem.message }));
-  view.overlay.addTool("vr", "vr", "v", () => enter().catch(fail));
+  view.overlay.addTool("vr", "v", () => enter().catch(fail));
 }

@@ -24,7 +24,7 @@ import { text } from "../texts/text.mjs";
 
 const PROPERTY = "panodiff_panorama"; // node.properties: saved with the workflow
 const STROKES = "mask_strokes"; // the input that keeps what is painted
-const FOLDERS = new Set(["temp", "output", "input"]);
+const FOLDERS = ["temp", "output", "input"];
 const KEPT = ["filename", "subfolder", "type", "kind", "measures", "tiles"]; // of what a node sends
 
 export function mount(host, node, api) {
@@ -42,7 +42,7 @@ export function readResult(output) {
 function picturesIn(entries) {
   if (!Array.isArray(entries)) return [];
   return entries
-    .filter((entry) => typeof entry?.filename === "string" && FOLDERS.has(entry.type))
+    .filter((entry) => typeof entry?.filename === "string" && FOLDERS.includes(entry.type))
     .map((entry) => Object.fromEntries(KEPT.filter((name) => entry[name]).map((name) => [name, entry[name]])));
 }
 
@@ -63,25 +63,22 @@ export function viewAddress({ filename, subfolder = "", type }, api) {
 
 class PanoramaWidget {
   constructor(host, node, api) {
-    Object.assign(this, { node, api, result: null, choices: {} });
+    Object.assign(this, { node, api, choices: {} });
     this.view = new PanoramaView(host, { emptyText: text("run"), wheelNeedsFocus: true });
-    this.player = new Player(this.view, {
-      shown: (index) => this.shown(index),
-      failed: (problem) => this.failed(problem),
-    });
+    this.player = new Player(this.view, this);
     const strokes = inputOf(node, STROKES);
     if (strokes) this.handBack(strokes);
     this.measures = new MeasuresTool(this.view);
-    this.comparison = new Comparison(this.view);
+    const comparison = new Comparison(this.view);
     addLinkTool(this.view);
-    addHistogram(this.view, this.comparison);
-    this.gyroscope = new Gyroscope(this.view);
+    addHistogram(this.view, comparison);
+    new Gyroscope(this.view);
     offerVr(this.view);
   }
 
   /** Capture and mask, on nodes that have inputs to keep them. */
   handBack(strokes) {
-    this.view.overlay.addTool("capture", "capture", "c", () => this.capture());
+    this.view.overlay.addTool("capture", "c", () => this.capture());
     // In LiteGraph; Nodes 2.0 hides it by the input's definition.
     strokes.hidden = true;
     this.mask = new MaskTool(this.view, {
@@ -173,7 +170,7 @@ class PanoramaWidget {
 
   dispose() {
     unlink(this.view);
-    this.comparison.dispose();
+    this.view.compare(null);
     this.mask?.dispose();
     this.player.close();
     this.view.dispose();

@@ -22,8 +22,7 @@ let ids = 0;
 
 /** An id for an element that another one refers to. */
 export function newId() {
-  ids += 1;
-  return `pd360-${ids}`;
+  return `pd360-${(ids += 1)}`;
 }
 
 /** What belongs together, called by the text `name`. */
@@ -31,22 +30,22 @@ export function group(className, name, ...children) {
   return element("div", className, { role: "group", "aria-label": text(name) }, ...children);
 }
 
-/** What a button is called, and the key that does the same. */
-function called(label, key) {
-  return key ? { title: `${label} (${key.toUpperCase()})`, "aria-keyshortcuts": key } : { title: label };
+/** A button that is called by the text `name`; a `key` does the same. */
+function button(className, name, click, { key, ...more } = {}) {
+  const keyed = key && { title: `${text(name)} (${key.toUpperCase()})`, "aria-keyshortcuts": key };
+  return element("button", className, { type: "button", title: text(name), click, ...keyed, ...more });
 }
 
-/** A button that shows an icon (from the style sheet) and is called by the text `name`. */
-export function iconButton(icon, name, click, { key, ...more } = {}) {
-  const call = called(text(name), key);
-  const attributes = { type: "button", ...call, "aria-label": call.title, click, ...more };
-  return element("button", `pd360-button pd360-${icon}`, attributes);
+/** A button that shows an icon of the style sheet; its title is what screen readers call it. */
+export function iconButton(name, click, { icon = name, ...more } = {}) {
+  return button(`pd360-button pd360-${icon}`, name, click, more);
 }
 
 /** A button that shows the text `name`. */
-export function textButton(name, click, { key, ...more } = {}) {
-  const attributes = { type: "button", ...called(text(name), key), click, ...more };
-  return element("button", "pd360-choice", attributes, text(name));
+export function textButton(name, click, more) {
+  const made = button("pd360-choice", name, click, more);
+  made.append(text(name));
+  return made;
 }
 
 /** A list with the label `name` to choose from, by names and what `named` calls them; its `control` is the list. */

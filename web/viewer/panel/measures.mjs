@@ -1,8 +1,8 @@
 /** The panel of measures: what is under the pointer, the figures of seam and poles, and the seam row by row. */
 
 import { element, group } from "./elements.mjs";
-import { clamp, formatDegrees } from "../geometry/projection.mjs";
-import { readingAt } from "../picture/reading.mjs";
+import { clamp, degrees, formatDegrees, lonLatToPixel } from "../geometry/projection.mjs";
+import { readTexels } from "../gl/heat.mjs";
 import { text } from "../texts/text.mjs";
 
 // As the report's words have it.
@@ -23,7 +23,7 @@ export function largestOf(rows) {
 /** What a node measured, as names and texts in turn; the last is about the chart below. */
 export function figuresOf(measures) {
   const { ratio, latDeg } = largestOf(measures.rows);
-  const [top, bottom] = ["top", "bottom"].map((pole) => number(measures[`pole_variance_${pole}`], 4));
+  const [top, bottom] = [measures.pole_variance_top, measures.pole_variance_bottom].map((value) => number(value, 4));
   return [
     text("seamFigures"), measures.verdict,
     text("ratios"), [1, 2, 8, 16].map((distance) => number(measures[`ratio_${distance}`])).join(" · "),
@@ -45,15 +45,42 @@ function drawProfile(canvas, rows) {
   });
 }
 
+/**
+ * Column and row of a place on the sphere in the texture and in the picture itself, which is larger where the
+ * graphics card takes less; null outside of it.
+ * @param {{size, sphere, offset, around}} texture its own size, that of the whole sphere and where in it it begins; the
+ *     width that the whole sphere has in the picture itself
+ */
+export function pixelAt([lon, lat], { size, sphere, offset, around }) {
+  const at = lonLatToPixel(lon, lat, ...sphere).map((value, axis) => value + 0.5 - offset[axis]);
+  if (at[0] < 0) at[0] += sphere[0]; // a part may lie across the back
+  if (at.some((value, axis) => value < 0 || value > size[axis])) return null;
+  // A place on the last edge belongs to the last pixel.
+  return [1, around / sphere[0]].map((scale) =>
+    at.map((value, axis) => Math.floor(Math.min(value, size[axis] - 1e-3) * scale)));
+}
+
+/** The place, its pixel and the pixel's value in words. */
+function readingAt({ picture, renderer }, place) {
+  if (!picture || !place) return text("outside");
+  const [lon, lat] = place.map((angle) => formatDegrees(degrees(angle)));
+  if (picture.cube) return text("place", { lon, lat });
+  const found = pixelAt(place, picture);
+  if (!found) return text("outside");
+  const [texel, [x, y]] = found;
+  const colour = readTexels(renderer.gl, picture, 0, ...texel, 1).subarray(0, 3).join(" ");
+  return text(picture.around === picture.sphere[0] ? "pixel" : "nearPixel", { lon, lat, x, y, colour });
+}
+
 export class MeasuresTool {
   constructor(view) {
-    Object.assign(this, { view, pointer: null });
+    this.view = view;
     this.reading = element("p", "");
     this.figures = element("dl", "");
     this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
     this.panel = group("pd360-panel pd360-measures", "measures", this.reading, this.figures, this.chart);
     view.overlay.foot.prepend(this.panel);
-    this.button = view.overlay.addTool("measure", "measures", "m", () => this.toggle());
+    this.button = view.overlay.addTool("measures", "m", () => this.toggle(), { icon: "measure" });
     view.canvas.addEventListener("pointermove", (event) => this.update(view.controls.position(event)));
     // Keys turn the view: then its middle counts.
     view.root.addEventListener("keydown", () => this.update(null));

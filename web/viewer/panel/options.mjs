@@ -18,19 +18,16 @@ const SLIDERS = {
 /** By name, whether they belong to the seam view only. */
 const SWITCHES = { checker: false, seamLine: true, contrast: true, heat: false };
 
-const nameOfLength = (length) => (Number(length) ? length : text(`${length}Length`));
-
 export class OptionsPanel {
   /** @param {PanoramaView} view */
   constructor(view) {
     this.view = view;
-    this.shows = []; // what shows a setting, each called with all of them
+    this.shows = []; // what shows a setting, each called with all of them and the mode
     const id = newId();
-    const toggles = { "aria-expanded": false, "aria-controls": id };
-    this.opener = iconButton("options", "options", () => this.toggle(), toggles);
+    this.opener = iconButton("options", () => this.toggle(), { "aria-expanded": false, "aria-controls": id });
     this.panel = group(
       "pd360-panel", "options", this.makeModes(), this.makeDisplay(), this.makeStereo(),
-      group("pd360-display", "pictures", this.select("length", LENGTHS, nameOfLength)),
+      this.makePictures(),
     );
     Object.assign(this.panel, { id, hidden: true });
     this.panel.addEventListener("keydown", (event) => {
@@ -38,19 +35,18 @@ export class OptionsPanel {
       event.stopPropagation();
       this.toggle(false);
     });
-    this.showMode(view.mode);
-    this.showDisplay(view.display);
-    this.showEyes(false);
+    this.show();
   }
 
   makeModes() {
-    this.modeButtons = new Map(MODE_NAMES.map((mode) => {
-      const key = keyOf(mode);
-      const made = textButton(mode, () => this.view.setMode(mode), { key });
+    const buttons = MODE_NAMES.map((name) => {
+      const key = keyOf(name);
+      const made = textButton(name, () => this.view.setMode(name), { key });
       made.prepend(element("kbd", "pd360-key", { "aria-hidden": true }, key));
-      return [mode, made];
-    }));
-    return group("pd360-modes", "modes", ...this.modeButtons.values());
+      this.shows.push((_, mode) => made.setAttribute("aria-pressed", name === mode));
+      return made;
+    });
+    return group("pd360-modes", "modes", ...buttons);
   }
 
   makeDisplay() {
@@ -59,20 +55,29 @@ export class OptionsPanel {
       this.shows.push((display) => show(display[name]));
       return row;
     });
-    this.switches = new Map(Object.keys(SWITCHES).map((name) => {
+    const switches = Object.entries(SWITCHES).map(([name, ofSeam]) => {
       const made = textButton(name, () => this.view.setDisplay({ [name]: !this.view.display[name] }));
-      this.shows.push((display) => made.setAttribute("aria-pressed", display[name]));
-      return [name, made];
-    }));
+      this.shows.push((display, mode) => {
+        made.setAttribute("aria-pressed", display[name]);
+        made.hidden = ofSeam && mode !== "seam";
+      });
+      return made;
+    });
     const { length, ...others } = DISPLAY;
     const neutral = textButton("neutral", () => this.view.setDisplay(others));
-    return group("pd360-display", "display", ...sliders, ...this.switches.values(), neutral);
+    return group("pd360-display", "display", ...sliders, ...switches, neutral);
   }
 
   makeStereo() {
     const named = (choice) => text(`${choice}Eye`);
-    this.eyeRow = this.select("eye", EYES, named);
-    return group("pd360-display", "stereo", this.select("stereo", STEREO, named), this.eyeRow);
+    const eyes = this.select("eye", EYES, named);
+    this.shows.push(() => (eyes.hidden = !this.view.picture?.right)); // none to choose from
+    return group("pd360-display", "stereo", this.select("stereo", STEREO, named), eyes);
+  }
+
+  makePictures() {
+    const named = (length) => (Number(length) ? length : text(`${length}Length`));
+    return group("pd360-display", "pictures", this.select("length", LENGTHS, named));
   }
 
   /** A list for the setting `name`. */
@@ -82,11 +87,6 @@ export class OptionsPanel {
     return row;
   }
 
-  /** Whether there are two eyes to choose from. */
-  showEyes(two) {
-    this.eyeRow.hidden = !two;
-  }
-
   /** Opening moves the focus to the mode that is on; closing moves it back to the button. */
   toggle(open = this.panel.hidden) {
     const { panel, opener } = this;
@@ -94,16 +94,13 @@ export class OptionsPanel {
     const hadFocus = panel.contains(document.activeElement);
     panel.hidden = !open;
     opener.setAttribute("aria-expanded", open);
-    if (open) this.modeButtons.get(this.view.mode).focus({ preventScroll: true });
+    if (open) panel.querySelector("[aria-pressed=true]").focus({ preventScroll: true });
     else if (hadFocus) opener.focus({ preventScroll: true });
   }
 
-  showMode(mode) {
-    for (const [name, made] of this.modeButtons) made.setAttribute("aria-pressed", name === mode);
-    for (const [name, made] of this.switches) made.hidden = SWITCHES[name] && mode !== "seam";
-  }
-
-  showDisplay(display) {
-    for (const show of this.shows) show(display);
+  /** What the view is set to. */
+  show() {
+    const { display, mode } = this.view;
+    for (const show of this.shows) show(display, mode);
   }
 }

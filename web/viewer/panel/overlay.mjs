@@ -25,27 +25,29 @@ export class Overlay {
     this.options = new OptionsPanel(view);
     this.toolbar = this.makeToolbar(view);
     this.foot = element("div", "pd360-foot", {}, this.toolbar, this.options.panel);
-    const progress = element("div", "pd360-progress", { "aria-hidden": true });
     root.setAttribute("aria-describedby", this.help.id);
-    root.append(progress, this.message, this.notices, readout, this.foot, this.live, this.help);
+    root.append(
+      element("div", "pd360-progress", { "aria-hidden": true }),
+      this.message, this.notices, readout, this.foot, this.live, this.help,
+    );
   }
 
   makeToolbar(view) {
-    const fullscreen = iconButton("fullscreen", "fullscreen", () => view.toggleFullscreen());
+    const fullscreen = iconButton("fullscreen", () => view.toggleFullscreen());
     view.root.addEventListener("fullscreenchange", () => fullscreen.setAttribute("aria-pressed", view.isFullscreen));
     return element(
       "div", "pd360-toolbar", { role: "toolbar", "aria-label": text("toolbar") },
       this.options.opener,
-      iconButton("zoom-in", "zoomIn", () => view.zoom(1)),
-      iconButton("zoom-out", "zoomOut", () => view.zoom(-1)),
-      iconButton("reset", "reset", () => view.reset()),
+      iconButton("zoomIn", () => view.zoom(1), { icon: "zoom-in" }),
+      iconButton("zoomOut", () => view.zoom(-1), { icon: "zoom-out" }),
+      iconButton("reset", () => view.reset()),
       fullscreen,
     );
   }
 
   /** A further button with `more` attributes, which a key does as well; the help for screen readers names both. */
-  addTool(icon, name, key, action, more) {
-    const made = iconButton(icon, name, action, { key, ...more });
+  addTool(name, key, action, more) {
+    const made = iconButton(name, action, { key, ...more });
     this.view.setKeys({ [key]: action });
     this.toolbar.querySelector(".pd360-zoom-in").before(made);
     this.help.append(` ${key.toUpperCase()}: ${text(name)}.`);

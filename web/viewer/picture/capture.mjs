@@ -1,6 +1,5 @@
 /** A view as a picture: how large it becomes, where its camera stands, and PNG files through the browser's downloads. */
 
-import { displayIn } from "./display.mjs";
 import { MODES } from "../geometry/modes.mjs";
 import { clamp } from "../geometry/projection.mjs";
 import { element } from "../panel/elements.mjs";
@@ -14,7 +13,7 @@ const FREEDOM = 1 / 8;
 const GOOD = 0.5; // pixels that the shorter side may be off
 
 /** How long the longer side of a picture becomes, by name. */
-export const LENGTHS = Object.freeze(["512", "768", "1024", "1536", "2048", "window", "full"]);
+export const LENGTHS = ["512", "768", "1024", "1536", "2048", "window", "full"];
 
 /**
  * [width, height] of a picture in the proportions of a window: multiples of 8 whose longer side is about
@@ -74,11 +73,10 @@ export async function saveView(view) {
 
 /** The file's name. Nothing that lies over the picture comes with it. */
 async function save(view, [width, height]) {
-  const { mode, pose, renderer } = view;
+  const { mode, pose, renderer, plainDisplay } = view;
   const canvas = element("canvas", "", { width, height });
   const lens = view.lens(width, height);
-  const display = { ...displayIn(mode, view.display), seamLine: false };
-  const paint = () => view.paint(lens, display, canvas.getContext("2d", { alpha: false }));
+  const paint = () => view.paint(lens, plainDisplay, canvas.getContext("2d", { alpha: false }));
   paint();
   // The tiles that it lacks.
   await renderer.pool.complete(lens);
@@ -87,8 +85,7 @@ async function save(view, [width, height]) {
   renderer.shrink();
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   if (!blob) throw new Error(text("tooLarge", { size: `${width} × ${height}` }));
-  const [yaw, pitch] = [Math.round(pose.yawDeg), Math.round(pose.pitchDeg)];
-  const download = `${mode}_yaw${yaw}_pitch${pitch}_${width}x${height}.png`;
+  const download = `${mode}_yaw${Math.round(pose.yawDeg)}_pitch${Math.round(pose.pitchDeg)}_${width}x${height}.png`;
   const href = URL.createObjectURL(blob);
   element("a", "", { href, download }).click();
   setTimeout(() => URL.revokeObjectURL(href), KEEP_ADDRESS_MS);

@@ -14,12 +14,12 @@ import { clamp } from "../geometry/projection.mjs";
  * length      how long the longer side of saved and captured pictures becomes, one of LENGTHS (picture/capture.mjs)
  * smooth      average where the window is coarser than the picture; otherwise read points at full resolution
  */
-export const DISPLAY = Object.freeze({
+export const DISPLAY = {
   exposureEv: 0, gamma: 1, checker: false, seamLine: true, contrast: false, heat: false,
   stereo: "auto", eye: "left", length: "1024", smooth: true,
-});
+};
 
-export const RANGES = Object.freeze({ exposureEv: [-4, 4], gamma: [0.4, 2.5] });
+export const RANGES = { exposureEv: [-4, 4], gamma: [0.4, 2.5] };
 
 /** `display` with some settings changed; numbers are kept in range. */
 export function changedDisplay(display, changes) {

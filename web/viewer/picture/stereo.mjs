@@ -1,14 +1,14 @@
 /** Two panoramas in one picture, for two eyes: where they lie and which is shown. Pure functions. */
 
-export const STEREO = Object.freeze(["auto", "one", "below", "beside"]);
-export const EYES = Object.freeze(["left", "right", "both"]);
+export const STEREO = ["auto", "one", "below", "beside"];
+export const EYES = ["left", "right", "both"];
 
 /** [left, top, width, height] of each eye's part, as shares of the picture. */
-export const EYE_PARTS = Object.freeze({
+export const EYE_PARTS = {
   one: [[0, 0, 1, 1]],
   below: [[0, 0, 1, 0.5], [0, 0.5, 1, 0.5]],
   beside: [[0, 0, 0.5, 1], [0.5, 0, 0.5, 1]],
-});
+};
 
 /** How the eyes lie in a picture, by the setting `stereo` of picture/display.mjs. */
 export function stereoOf({ width, height, crop, cube }, stereo) {
