@@ -160,18 +160,16 @@ def test_glasses_fetch_the_tiles_that_they_see(page, comfy):
         node,
     )
     wait_until(page, SETTLED, node)
-    wanted = "node => [...harness.view(node).picture.tiles.wanted].sort()"
-    assert page.evaluate(wanted, node) == ["0_1_1"]
+    placed = "node => [...harness.view(node).picture.tiles.placed.keys()]"
+    assert page.evaluate(placed, node) == ["0_1_1"]
     enter(page)
     target = expected(large, -100.0 + HEAD_YAW, OUTER, INNER)
     blurred = (eyes(page)[:, :SIZE] - target).abs().mean()
-    for _ in range(200):
-        eyes(page)  # the glasses draw on
-        if page.evaluate(wanted, node) == ["0_1_1", "0_1_2", "0_2_1", "0_2_2"] and page.evaluate(SETTLED, node):
+    for _ in range(300):  # the glasses draw on
+        eyes(page)
+        if {"0_1_2", "0_2_1", "0_2_2"} <= set(page.evaluate(placed, node)):
             break
-        page.wait_for_timeout(50)
-    else:
-        raise AssertionError(page.evaluate(wanted, node))
+        page.wait_for_timeout(20)
     sharp = (eyes(page)[:, :SIZE] - target).abs().mean()
     assert sharp < 0.7 * blurred, (sharp, blurred)
 
