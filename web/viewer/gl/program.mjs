@@ -20,7 +20,7 @@ const UNIFORMS = {
   u_scale: ({ difference }) => difference.scale,
   u_tiles: ({ picture }) => picture.tiles.pool.handle,
   u_table: ({ picture }) => picture.tiles.handle,
-  "u_levels[0]": ({ picture: { tiles } }) => tiles.levels.flatMap((size, index) => [...size, 0.5 ** index]),
+  u_finest: ({ picture: { tiles } }) => tiles.levels[0],
   u_depth: ({ picture: { tiles } }) => [tiles.least, tiles.levels.length, tiles.rows],
 };
 

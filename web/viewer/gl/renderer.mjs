@@ -146,13 +146,14 @@ class Renderer {
     return handle;
   }
 
-  /** A handle of a texture that is read between its texels, around its edge where it `wraps`. It is bound now. */
-  newTexture(target, { wraps, anisotropy, ...more }) {
+  /** A handle of a texture, which is bound now. It is read around its edge where it `wraps`. */
+  newTexture(target, { wraps, anisotropy, filter = this.gl.LINEAR, ...more }) {
     const { gl } = this;
     const handle = { ...more, wraps, anisotropy, target, texture: gl.createTexture() };
     this.textures.add(handle);
     gl.bindTexture(target, handle.texture);
-    gl.texParameteri(target, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
+    gl.texParameteri(target, gl.TEXTURE_MIN_FILTER, filter);
+    gl.texParameteri(target, gl.TEXTURE_MAG_FILTER, filter);
     gl.texParameteri(target, gl.TEXTURE_WRAP_S, wraps ? gl.REPEAT : gl.CLAMP_TO_EDGE);
     gl.texParameteri(target, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
     if (anisotropy > 1) gl.texParameterf(target, this.anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, anisotropy);

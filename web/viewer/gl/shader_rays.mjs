@@ -52,7 +52,7 @@ float sine(float angle) {
 // What lies at a point of the plane: a ray (of any length), its derivatives along the plane's axes, and how far inside
 // the border of the plane's content the point is. What a cube's face has there is the face's own, to be turned to its
 // place: see placed.
-struct Plane { vec3 ray; vec3 alongX; vec3 alongY; float border; vec2 turns; };
+struct Plane { vec3 ray, alongX, alongY; float border; vec2 turns; };
 
 #if PROJECTION == BENT
 Plane planeAt(vec2 p) {

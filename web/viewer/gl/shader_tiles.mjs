@@ -8,27 +8,27 @@ import { TILE } from "../geometry/tiles_seen.mjs";
 export const TILES = `
 #ifdef TILES
 uniform highp sampler2DArray u_tiles;
-uniform sampler2D u_table;
-// Width and height of each level, from the finest on, and what share of the finest that is.
-uniform vec3 u_levels[6];
+// For each level and each tile of the finest: what to read there, of that level or, until it is there,
+// of a coarser one; then, for the preview, nothing.
+uniform highp sampler2D u_table;
 // The finest level in use, how many there are before the preview, and tiles of the finest from top to bottom.
 uniform ivec3 u_depth;
+// Width and height of the finest level.
+uniform vec2 u_finest;
 
 // Where to read: in which layer, -1 where only the preview is there, at which of its pixels, and the size of the level.
-struct Tile { float layer; vec2 at; vec2 size; };
+struct Tile { float layer; vec2 at, size; };
 
-// For each level and each tile of the finest the table says what to read there: of that level or, until it is there, of
-// a coarser one.
 Tile tileAt(vec2 uv, int index) {
-  if (index >= u_depth.y) return Tile(-1.0, vec2(0.0), vec2(1.0));
 #if PROJECTION == EQUIRECTANGULAR
   // Pixels on the border may look beyond a pole, where the same row lies, half a turn around.
   if (uv.y < 0.0 || uv.y > 1.0) uv = vec2(fract(uv.x + 0.5), abs(2.0 * step(1.0, uv.y) - uv.y));
 #endif
-  vec2 cell = floor(clamp(uv * u_levels[0].xy, vec2(0.0), u_levels[0].xy - 1.0) / ${TILE}.0);
-  vec2 entry = 255.0 * texelFetch(u_table, ivec2(cell) + ivec2(0, index * u_depth.z), 0).rg;
-  vec3 level = u_levels[int(entry.y + 0.5)];
-  return Tile(floor(entry.x + 0.5) - 1.0, uv * level.xy - floor(cell * level.z) * ${TILE}.0 + 1.0, level.xy);
+  ivec2 cell = ivec2(clamp(uv * u_finest, vec2(0.0), u_finest - 1.0) / ${TILE}.0);
+  vec4 entry = texelFetch(u_table, cell + ivec2(0, min(index, u_depth.y) * u_depth.z), 0);
+  // Layers and left edges share a number: pictures are less than 65536 wide.
+  float layer = floor(entry.z / 65536.0);
+  return Tile(layer - 1.0, uv * entry.xy - vec2(entry.z - 65536.0 * layer, entry.w) + 1.0, entry.xy);
 }
 
 vec4 tileTexel(ivec3 at) {

@@ -104,11 +104,12 @@ export class TileStore {
     Object.assign(this, { wanted: new Set(), placed: new Map(), pending: new Map() });
     const counts = levels.map((size) => size.map((length) => Math.ceil(length / TILE)));
     [this.columns, this.rows] = counts[0];
-    // For each level, and each tile of the finest: layer + 1 and level of the tile to read there; 0 where none is there.
-    this.table = new Uint8Array(2 * this.columns * this.rows * levels.length);
+    // For each level, and each tile of the finest, of the tile to read there: size of its level; layer + 1, with its left
+    // edge; upper edge. 0 where none is there.
+    this.table = new Float32Array(4 * this.columns * this.rows * levels.length);
     const { gl } = renderer;
-    this.handle = renderer.newTexture(gl.TEXTURE_2D, { bytes: this.table.length });
-    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RG8, this.columns, this.rows * levels.length);
+    this.handle = renderer.newTexture(gl.TEXTURE_2D, { filter: gl.NEAREST, bytes: this.table.byteLength });
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32F, this.columns, this.rows * (levels.length + 1));
     pool.join(this, counts.reduce((sum, [across, down]) => sum + across * down, 0));
   }
 
@@ -181,16 +182,16 @@ export class TileStore {
     const { columns, rows, levels, placed, table, handle } = this;
     const { gl } = this.renderer;
     for (let place = 0; place < columns * rows; place += 1) {
-      const [column, row] = [place % columns, Math.floor(place / columns)];
-      let entry = [0, 0];
+      let entry = [0, 0, 0, 0];
       for (let level = levels.length - 1; level >= 0; level -= 1) {
-        const layer = placed.get(`${level}_${column >> level}_${row >> level}`) ?? -1;
-        if (layer >= 0) entry = [layer + 1, level];
-        table.set(entry, 2 * (level * columns * rows + place));
+        const [left, top] = [(place % columns) >> level, (place / columns) >> level];
+        const layer = placed.get(`${level}_${left}_${top}`) ?? -1;
+        if (layer >= 0) entry = [...levels[level], 65536 * (layer + 1) + TILE * left, TILE * top];
+        table.set(entry, 4 * (level * columns * rows + place));
       }
     }
     gl.bindTexture(gl.TEXTURE_2D, handle.texture);
-    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, columns, rows * levels.length, gl.RG, gl.UNSIGNED_BYTE, table);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, columns, rows * levels.length, gl.RGBA, gl.FLOAT, table);
   }
 
   close() {
