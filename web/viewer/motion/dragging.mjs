@@ -1,7 +1,7 @@
 /** Turning the view so that what a hand holds stays under it, in every mode. Pure functions. */
 
 import { createLens, directionToWindow, pixelSize, windowToDirection } from "../geometry/lens.mjs";
-import { degrees, dot } from "../geometry/projection.mjs";
+import { degrees, distance, dot } from "../geometry/projection.mjs";
 
 // Of Newton's method; a hand moves little between two events.
 const ROUNDS = 3;
@@ -25,18 +25,21 @@ export function dragTurn(mode, pose, width, height, before, after) {
   let [yaw, pitch] = [0, 0];
   for (let round = 0; round < ROUNDS; round += 1) {
     const positionAfter = (right, up) => directionToWindow(lensAfter(yaw + right, pitch + up), held);
-    const step = correction(positionAfter, after, scale);
+    const step = correction(positionAfter, after, scale, 2 * distance(before, after));
     if (!step) break;
     [yaw, pitch] = [yaw + step[0], pitch + step[1]];
   }
   return [yaw, pitch];
 }
 
-/** One step of damped least squares towards a turn after which what is held is at `target`. */
-function correction(positionAfter, target, scale) {
+/**
+ * One step of damped least squares towards a turn after which what is held is at `target`. Null where it is farther
+ * from there than `most`: it went over a border of a flat picture or a cube's face, and no turn brings it along.
+ */
+function correction(positionAfter, target, scale, most) {
   const small = scale * SMALL;
   const [now, byYaw, byPitch] = [positionAfter(0, 0), positionAfter(small, 0), positionAfter(0, small)];
-  if (!now || !byYaw || !byPitch) return null;
+  if (!now || !byYaw || !byPitch || distance(now, target) > most) return null;
   const moved = (place, turn) => [(place[0] - now[0]) / turn, (place[1] - now[1]) / turn, 0];
   // Pixels per pixel-sized turn: about 1 in the middle of the window.
   const [yaw, pitch, rest] = [moved(byYaw, SMALL), moved(byPitch, SMALL), moved(target, 1)];
