@@ -93,7 +93,7 @@ def tools(page: Page, node: int) -> None:
     page.evaluate("node => harness.view(node).mask.clear()", node)
 
     page.keyboard.press("3")
-    viewer.locator(".pd360-options").click()
+    viewer.locator(".pd360-icon-options").click()
     page.get_by_role("button", name="Contrast × 8").click()
     page.wait_for_timeout(300)
     save(viewer.screenshot(), "seam")

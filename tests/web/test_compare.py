@@ -280,7 +280,7 @@ def test_linked_viewers_move_together_until_one_is_unlinked_or_gone(page):
         viewers.nth(index).focus()
         page.keyboard.press("k")
     assert viewers.nth(1).locator(".pd360-said").inner_text() == "Linked viewers on this page: 2."
-    assert viewers.nth(0).locator(".pd360-link").get_attribute("aria-pressed") == "true"
+    assert viewers.nth(0).locator(".pd360-icon-link").get_attribute("aria-pressed") == "true"
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowUp")
     assert poses() == [["perspective", 9, 9], ["perspective", 9, 9], ["perspective", 0, 0]]

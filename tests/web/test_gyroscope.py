@@ -16,7 +16,7 @@ ASKS = """DeviceOrientationEvent.requestPermission = async () => {
   window.asked = (window.asked ?? 0) + 1;
   return "%s";
 };"""
-PRESSED = "wanted => document.querySelector('.pd360-gyroscope').getAttribute('aria-pressed') === wanted"
+PRESSED = "wanted => document.querySelector('.pd360-icon-gyroscope').getAttribute('aria-pressed') === wanted"
 
 
 class Device:

@@ -140,7 +140,7 @@ def test_every_control_is_reached_by_tab_is_named_and_shows_its_focus(page, comf
     viewer.focus()
     page.keyboard.press("3")  # the seam's own switches
     page.keyboard.press("b")  # the brush's own bar
-    viewer.locator(".pd360-options").press("Enter")
+    viewer.locator(".pd360-icon-options").press("Enter")
     controls = page.evaluate(
         """(all) => {
           const found = [...document.querySelectorAll(".pd360 " + all.split(", ").join(", .pd360 "))];
@@ -171,11 +171,11 @@ def test_every_control_is_reached_by_tab_is_named_and_shows_its_focus(page, comf
 def test_every_button_works_by_key(page):
     node = place(page)
     viewer = page.locator(".pd360")
-    viewer.locator(".pd360-zoom-in").focus()
+    viewer.locator(".pd360-icon-zoomIn").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Space")
     assert pose(page, node)["fovDeg"] == pytest.approx(90 * 0.64, abs=0.1)
-    viewer.locator(".pd360-options").focus()
+    viewer.locator(".pd360-icon-options").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")  # from the mode that is on to the next
     page.keyboard.press("Enter")
@@ -184,5 +184,5 @@ def test_every_button_works_by_key(page):
     page.keyboard.press("ArrowRight")
     assert page.evaluate("node => harness.view(node).display.exposureEv", node) == pytest.approx(0.1)
     page.keyboard.press("Escape")
-    assert viewer.locator(".pd360-options").get_attribute("aria-expanded") == "false"
-    assert page.evaluate("document.activeElement.className").endswith("pd360-options")
+    assert viewer.locator(".pd360-icon-options").get_attribute("aria-expanded") == "false"
+    assert page.evaluate("document.activeElement.className").endswith("pd360-icon-options")

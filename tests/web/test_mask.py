@@ -163,7 +163,7 @@ def test_keys_erase_change_the_brush_and_take_back(page):
             wait_until(page, "harness.statistics().then(({ textures }) => textures === 4)")
         if given == "{":
             assert "cannot be read" in page.locator(".pd360-said").last.inner_text()
-            page.evaluate("node => harness.nodes[node].box.querySelector('.pd360-brush').click()", other)
+            page.evaluate("node => harness.nodes[node].box.querySelector('.pd360-icon-paint').click()", other)
             page.get_by_role("button", name="Clear").last.click()
             assert strokes_text(page, other) == ""
     for one in (node, other):

@@ -109,7 +109,7 @@ def test_without_loop_it_stops_at_the_last_and_begins_again(page, comfy):
     assert page.get_by_role("button", name="Loop (L)").get_attribute("aria-pressed") == "false"
     page.keyboard.press(" ")
     assert page.get_by_role("button", name="Pause (Space)").is_visible()
-    wait_until(page, "document.querySelector('.pd360-play').title === 'Play (Space)'")
+    wait_until(page, "document.querySelector('.pd360-icon-play').title === 'Play (Space)'")
     assert position(page, node) == "6 / 6"
     page.keyboard.press(" ")
     wait_until(page, "document.querySelector('.pd360-player .pd360-value').textContent !== '6 / 6'")
@@ -163,9 +163,9 @@ def test_a_playing_sequence_rests_out_of_sight(page, comfy):
     box(page, node).locator(".pd360").focus()
     page.keyboard.press(" ")
     page.evaluate("document.getElementById('graph').style.marginTop = '3000px'")
-    wait_until(page, "document.querySelector('.pd360-play').title === 'Play (Space)'")
+    wait_until(page, "document.querySelector('.pd360-icon-play').title === 'Play (Space)'")
     page.evaluate("document.getElementById('graph').style.marginTop = '0'")
-    wait_until(page, "document.querySelector('.pd360-play').title === 'Pause (Space)'")
+    wait_until(page, "document.querySelector('.pd360-icon-play').title === 'Pause (Space)'")
     assert page.get_by_role("slider", name="Position").is_visible()
 
 
@@ -284,7 +284,7 @@ def test_a_video_plays_seeks_and_is_let_go(page, comfy):
     assert all(min(abs(value - level) for level in levels) < 6 for value in page.evaluate("window.seen"))
     page.keyboard.press("l")
     wait_until(
-        page, "window.videos[0].ended && document.querySelector('.pd360-play').title === 'Play (Space)'"
+        page, "window.videos[0].ended && document.querySelector('.pd360-icon-play').title === 'Play (Space)'"
     )
     assert page.evaluate("harness.counts().textures") == 1
     page.evaluate("node => harness.remove(node)", node)

@@ -433,7 +433,7 @@ def test_nothing_covers_the_toolbar_at_any_width(page, width):
     for key in "mbh":  # measures, brush and histogram, which stay open
         page.keyboard.press(key)
         assert page.evaluate(UNREACHABLE, node) == [], key
-    viewer.locator(".pd360-options").click()
+    viewer.locator(".pd360-icon-options").click()
     assert page.evaluate(UNREACHABLE, node) == []
     outer, panel = (
         viewer.bounding_box(),

@@ -80,6 +80,6 @@ export function addHistogram(view, comparison) {
     button.setAttribute("aria-pressed", !panel.hidden);
     update();
     view.overlay.announce(panel.hidden ? "" : panel.textContent);
-  }, { icon: "tool-histogram", "aria-pressed": false });
+  }, { "aria-pressed": false });
   view.drawn.push(() => (waiting ||= setTimeout(update, WAIT_MS)));
 }

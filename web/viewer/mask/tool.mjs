@@ -37,7 +37,7 @@ export class MaskTool {
       z: (event) => this.step(!event.shiftKey),
     };
     this.makeBar();
-    this.button = view.overlay.addTool("paint", "b", () => this.toggle(), { icon: "brush", "aria-pressed": false });
+    this.button = view.overlay.addTool("paint", "b", () => this.toggle(), { "aria-pressed": false });
     view.mask = this.layer;
     view.drawn.push(() => this.brush.on && this.brush.drawRing());
     this.sync();

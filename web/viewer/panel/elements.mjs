@@ -37,8 +37,8 @@ function button(className, name, click, { key, ...more } = {}) {
 }
 
 /** A button that shows an icon of the style sheet; its title is what screen readers call it. */
-export function iconButton(name, click, { icon = name, ...more } = {}) {
-  return button(`pd360-button pd360-${icon}`, name, click, more);
+export function iconButton(name, click, more) {
+  return button(`pd360-button pd360-icon-${name}`, name, click, more);
 }
 
 /** A button that shows the text `name`. */

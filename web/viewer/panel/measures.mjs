@@ -80,7 +80,7 @@ export class MeasuresTool {
     this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
     this.panel = group("pd360-panel pd360-measures", "measures", this.reading, this.figures, this.chart);
     view.overlay.foot.prepend(this.panel);
-    this.button = view.overlay.addTool("measures", "m", () => this.toggle(), { icon: "measure" });
+    this.button = view.overlay.addTool("measures", "m", () => this.toggle());
     view.canvas.addEventListener("pointermove", (event) => this.update(view.controls.position(event)));
     // Keys turn the view: then its middle counts.
     view.root.addEventListener("keydown", () => this.update(null));

@@ -38,8 +38,8 @@ export class Overlay {
     return element(
       "div", "pd360-toolbar", { role: "toolbar", "aria-label": text("toolbar") },
       this.options.opener,
-      iconButton("zoomIn", () => view.zoom(1), { icon: "zoom-in" }),
-      iconButton("zoomOut", () => view.zoom(-1), { icon: "zoom-out" }),
+      iconButton("zoomIn", () => view.zoom(1)),
+      iconButton("zoomOut", () => view.zoom(-1)),
       iconButton("reset", () => view.reset()),
       fullscreen,
     );
@@ -49,7 +49,7 @@ export class Overlay {
   addTool(name, key, action, more) {
     const made = iconButton(name, action, { key, ...more });
     this.view.setKeys({ [key]: action });
-    this.toolbar.querySelector(".pd360-zoom-in").before(made);
+    this.toolbar.querySelector(".pd360-icon-zoomIn").before(made);
     this.help.append(` ${key.toUpperCase()}: ${text(name)}.`);
     return made;
   }
