@@ -28,12 +28,11 @@ class TextWidget {
 
   executed(output) {
     if (!this.outputsShown(output)) return;
-    this.node.properties ??= {};
     this.node.properties[PROPERTY] = this.report;
   }
 
   restore() {
-    const report = this.node.properties?.[PROPERTY];
+    const report = this.node.properties[PROPERTY];
     if (report) this.show(report);
   }
 

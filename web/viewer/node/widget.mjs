@@ -101,7 +101,6 @@ class PanoramaWidget {
     this.mask?.sync();
     const result = readResult(output);
     if (!result) return;
-    this.node.properties ??= {};
     this.node.properties[PROPERTY] = result;
     this.showResult(result);
   }
@@ -109,7 +108,7 @@ class PanoramaWidget {
   /** After loading, pasting or undoing: the result that the node remembers. */
   restore() {
     this.mask?.sync();
-    this.outputsShown(this.node.properties?.[PROPERTY]);
+    this.outputsShown(this.node.properties[PROPERTY]);
   }
 
   outputsShown(output) {
