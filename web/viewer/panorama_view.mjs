@@ -242,8 +242,7 @@ export class PanoramaView {
     this.frame = requestAnimationFrame((now) => {
       this.frame = 0;
       const seconds = Math.min((now - (this.lastFrame ?? now - 16)) / 1000, 0.1);
-      const [turning, changing] = [this.camera.advance(seconds), this.modes.advance(seconds)];
-      const moving = turning || changing;
+      const moving = [this.camera, this.modes].map((one) => one.advance(seconds)).includes(true);
       this.lastFrame = moving ? now : undefined;
       this.drawNow();
       if (moving) this.requestFrame();

@@ -63,17 +63,17 @@ export function viewAddress({ filename, subfolder = "", type }, api) {
 
 class PanoramaWidget {
   constructor(host, node, api) {
-    Object.assign(this, { node, api, choices: {} });
-    this.view = new PanoramaView(host, { emptyText: text("run"), wheelNeedsFocus: true });
-    this.player = new Player(this.view, this);
+    const view = new PanoramaView(host, { emptyText: text("run"), wheelNeedsFocus: true });
+    Object.assign(this, { node, api, view, choices: {} });
+    this.player = new Player(view, this);
     const strokes = inputOf(node, STROKES);
     if (strokes) this.handBack(strokes);
-    this.measures = new MeasuresTool(this.view);
-    const comparison = new Comparison(this.view);
-    addLinkTool(this.view);
-    addHistogram(this.view, comparison);
-    new Gyroscope(this.view);
-    offerVr(this.view);
+    this.measures = new MeasuresTool(view);
+    const comparison = new Comparison(view);
+    addLinkTool(view);
+    addHistogram(view, comparison);
+    new Gyroscope(view);
+    offerVr(view);
   }
 
   /** Capture and mask, on nodes that have inputs to keep them. */

@@ -77,7 +77,7 @@ export class MeasuresTool {
     this.view = view;
     this.reading = element("p", "");
     this.figures = element("dl", "");
-    this.chart = element("canvas", "", { height: 96, "aria-hidden": "true" });
+    this.chart = element("canvas", "", { height: 96, "aria-hidden": true });
     this.panel = group("pd360-panel pd360-measures", "measures", this.reading, this.figures, this.chart);
     view.overlay.foot.prepend(this.panel);
     this.button = view.overlay.addTool("measures", "m", () => this.toggle());
