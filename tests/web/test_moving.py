@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 import torch
@@ -312,6 +313,19 @@ def test_a_stereo_video_has_two_eyes_and_a_broken_one_is_explained(page, comfy):
     assert page.evaluate("harness.counts().textures") == 0
 
 
+READING = re.compile(r"x (\d+) · y (\d+) · RGB (\d+) (\d+) (\d+)")
+
+
+def middle_reading(page, node: int) -> list[int]:
+    """x, y, R, G and B in the middle of the window, as the panel of measures says them."""
+    page.evaluate("node => harness.view(node).root.focus()", node)
+    page.keyboard.press("m")
+    page.keyboard.press("ArrowRight")
+    text = page.locator(".pd360-measures > p").inner_text()
+    page.keyboard.press("m")
+    return [int(number) for number in READING.search(text).groups()]
+
+
 @pytest.mark.parametrize("layout", ["below", "beside"])
 def test_stereo_pairs_are_known_and_each_eye_is_what_the_core_renders(page, comfy, panorama, layout):
     left, right = panorama, synthetic_panorama().flip(2)
@@ -329,6 +343,9 @@ def test_stereo_pairs_are_known_and_each_eye_is_what_the_core_renders(page, comf
         shown = page.evaluate("node => harness.view(node).display.eye", node)
         mean, largest, _ = compared(drawn(page, node, view, **POINTS_AS_THEY_ARE, eye=shown), expected, view)
         assert mean < 0.4 / 255 and largest <= 1.01 / 255, (eye, mean * 255, largest * 255)
+        if eye != "both":  # the measures read what is seen
+            x, y, *value = middle_reading(page, node)
+            assert value == ((left, right)[eye == "right"][:, y, x] * 255).round().int().tolist()
     assert page.evaluate("harness.counts().textures") == 2
     choose(page, "Stereo picture", "one")
     wait_until(page, "harness.counts().textures === 1")

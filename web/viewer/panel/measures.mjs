@@ -68,7 +68,8 @@ function readingAt({ picture, renderer }, place) {
   const found = pixelAt(place, picture);
   if (!found) return text("outside");
   const [texel, [x, y]] = found;
-  const colour = readTexels(renderer.gl, picture, 0, ...texel, 1).subarray(0, 3).join(" ");
+  const seen = picture[display.eye] ?? picture; // its right eye, where that is shown alone
+  const colour = readTexels(renderer.gl, seen, 0, ...texel, 1).subarray(0, 3).join(" ");
   return text(picture.around === picture.sphere[0] ? "pixel" : "nearPixel", { lon, lat, x, y, colour });
 }
 
