@@ -53,8 +53,9 @@ class Panel {
     widget.serialize = false; // … nor of the workflow
     node.hideOutputImages = true;
     node.setSize([Math.max(node.size[0], kind.size[0]), Math.max(node.size[1], kind.size[1])]);
-    this.ready = Promise.all([kind.load(), loadTexts()]).then(([module]) => this.mount(module));
-    this.ready.catch((problem) => this.fail(problem));
+    this.ready = Promise.all([kind.load(), loadTexts()])
+      .then(([module]) => this.mount(module))
+      .catch((problem) => this.fail(problem));
     panels.add(this);
   }
 

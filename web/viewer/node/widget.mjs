@@ -140,8 +140,13 @@ class PanoramaWidget {
 
   /** Give the node's inputs values; where a wire gives others, say so. */
   fillIn(values) {
-    const wired = writeValues(this.node, values);
-    if (wired.length > 0) this.view.overlay.say(text("wired", { names: wired.join(", ") }));
+    const { view, node } = this;
+    try {
+      const wired = writeValues(node, values);
+      if (wired.length > 0) view.overlay.say(text("wired", { names: wired.join(", ") }));
+    } catch (problem) {
+      view.overlay.say(problem.message);
+    }
   }
 
   /** The picture `index` of the result is shown: its figures, and what it is compared with. */
