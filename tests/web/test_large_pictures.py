@@ -259,6 +259,10 @@ def test_a_missing_tile_stays_blurred_and_is_said(page, comfy, files, large):
     assert notice == "Parts of the picture stay blurred. The picture is not on the server any more."
     assert asked_tiles(comfy).count("0_3_1") == 1
     page.problems.clear()  # the browser reports the missing file
+    comfy.pictures["small.png"] = png_bytes(large[:, ::16, ::16])
+    entry = {"filename": "small.png", "subfolder": "", "type": "temp"}
+    page.evaluate("([node, entry]) => harness.run(node, { panodiff_panorama: [entry] })", [node, entry])
+    wait_until(page, "document.querySelectorAll('.pd360-notice').length === 0")  # of the picture before
 
 
 def test_a_lost_context_comes_back_with_its_tiles(page, node, large):

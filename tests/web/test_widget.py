@@ -357,6 +357,61 @@ def test_a_lost_context_comes_back_with_its_picture(page):
     assert page.evaluate("node => harness.pixels(node).spread", node) > 20
 
 
+def test_a_picture_that_was_loading_when_the_context_went_comes_with_its_figures(page):
+    node, waiting = place(page), []
+    page.route("**/api/view**", lambda route: waiting.append(route))
+    output = result("pano.png")
+    output["panodiff_panorama"][0]["measures"] = {"problem": "figures of the second run"}
+    page.evaluate("([node, output]) => harness.run(node, output)", [node, output])
+    wait_until(page, "document.querySelector('.pd360').getAttribute('aria-busy') === 'true'")
+    page.evaluate("harness.loseContext()")
+    wait_until(page, "document.querySelector('.pd360-notices').textContent.includes('graphics card')")
+    page.evaluate("harness.restoreContext()")
+    wait_until(page, "document.querySelector('.pd360-notices').textContent === ''")
+    while len(waiting) < 2:  # it is asked for again, now that there is a context
+        page.wait_for_timeout(20)
+    waiting[1].continue_()
+    wait_until(page, "document.querySelector('.pd360-measures').textContent.includes('figures of the second run')")
+    wait_until_drawn(page, node)
+    assert page.evaluate("harness.statistics()")["textures"] == 1
+
+
+def test_a_shader_that_does_not_build_is_told_and_leaves_no_texture(page):
+    node = page.evaluate("kind => harness.place(kind)", VIEWER)
+    page.wait_for_selector(".pd360-canvas")
+    page.evaluate(
+        "() => { const gl = WebGL2RenderingContext.prototype, original = gl.shaderSource; gl.shaderSource ="
+        " function (shader, source) { original.call(this, shader, source.replace('READING POINTS', 'READING ?')); }; }"
+    )
+    page.evaluate("([node, output]) => harness.run(node, output)", [node, result("pano.png")])
+    page.wait_for_selector(".pd360-error")
+    assert "shader does not build" in box(page, node).locator(".pd360-message").inner_text()
+    assert page.evaluate("harness.counts().textures") == 0
+    assert page.evaluate("harness.statistics()")["textureBytes"] == 0
+
+
+def test_full_screen_that_is_refused_is_told(page):
+    node = place(page)
+    box(page, node).locator(".pd360").focus()
+    page.evaluate(
+        "() => { Element.prototype.requestFullscreen = () => Promise.reject(new TypeError('Not in this frame')); }"
+    )
+    page.keyboard.press("f")
+    assert box(page, node).locator(".pd360-said").inner_text() == "Not in this frame"
+
+
+def test_a_viewer_whose_modules_do_not_arrive_says_so_and_goes_on_saying_it(page):
+    page.route("**/viewer/node/widget.mjs", lambda route: route.abort())
+    node = page.evaluate("kind => harness.place(kind)", VIEWER)
+    wait_until(page, "document.querySelector('.node').textContent.includes('could not start this panel')")
+    page.evaluate("([node, output]) => harness.run(node, output)", [node, result("pano.png")])
+    page.evaluate("node => harness.remove(node)", node)
+    page.wait_for_timeout(100)
+    ours = [line for line in page.problems if "net::ERR" not in line]
+    assert len(ours) == 1 and "could not start" in ours[0]  # once, whatever else asks for the viewer
+    page.problems.clear()
+
+
 def test_nothing_is_drawn_out_of_sight(page):
     node = place(page)
     page.evaluate("document.getElementById('graph').style.marginTop = '3000px'")

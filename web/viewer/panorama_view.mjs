@@ -14,7 +14,7 @@ import { element, furnish } from "./panel/elements.mjs";
 import { ModeSwitch } from "./motion/mode_switch.mjs";
 import { Overlay } from "./panel/overlay.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
-import { closePicture, followTiles, pictureFor, warningsAbout } from "./picture/source.mjs";
+import { closePicture, follow, pictureFor, warningsAbout } from "./picture/source.mjs";
 import { saveView } from "./picture/capture.mjs";
 import { text } from "./texts/text.mjs";
 
@@ -98,7 +98,7 @@ export class PanoramaView {
    * Load a picture and show it; the one before stays until then. A later call overtakes an earlier one.
    * @param {string|Blob|{load, ready}} source same-origin address, file, or what `pictureFor` takes
    * @param {object} options of `pictureFor`
-   * @returns {Promise<boolean>} false when overtaken or disposed meanwhile. Throws what loading throws.
+   * @returns {Promise<boolean>} false when overtaken by another or disposed meanwhile. Throws what loading throws.
    */
   async show(source, options = {}) {
     if (!this.renderer) throw new Error(text("noWebgl"));
@@ -107,35 +107,36 @@ export class PanoramaView {
     this.loaded = { source, options }; // to load it again after a lost context
     if (!source.ready) this.overlay.showBusy(true);
     try {
-      const picture = await pictureFor(source, options, this.renderer.maxTextureSize, signal);
-      if (!signal.aborted) await this.take(picture, signal, !source.ready);
-      if (!picture.kept) closePicture(picture);
+      await this.take(await pictureFor(source, options, this.renderer.maxTextureSize, signal), signal, !source.ready);
     } catch (problem) {
       if (!signal.aborted) throw problem;
     } finally {
       if (this.loading.signal === signal) this.overlay.showBusy(false);
     }
-    return !signal.aborted;
+    return !signal.aborted || (this.loaded?.source === source && this.reloading);
   }
 
   /** Show a loaded picture; with `settled` when its first drawing will not keep the page waiting. */
   async take(picture, signal, settled) {
     const { renderer, mode, display } = this;
-    if (renderer.lost) return;
-    const texture = renderer.createPicture(picture, display.stereo);
-    const { width, height } = this.canvas;
-    if (settled) await renderer.settle({ picture: texture, lens: this.lens(width, height), display: displayIn(mode, display) });
-    if (signal.aborted || renderer.lost) {
-      renderer.deleteTexture(texture);
-      return;
+    const late = () => signal.aborted || renderer.lost;
+    let unseen = null; // the new texture, then the one that it replaces
+    try {
+      if (late()) return;
+      unseen = renderer.createPicture(picture, display.stereo);
+      const { width, height } = this.canvas;
+      if (settled) await renderer.settle({ picture: unseen, lens: this.lens(width, height), display: displayIn(mode, display) });
+      if (late()) return;
+      [this.picture, unseen] = [unseen, this.picture];
+      follow(this, this.picture, warningsAbout(picture, this.picture.layout));
+      this.overlay.options.show();
+      this.overlay.showMessage("");
+      this.root.classList.add("pd360-has-picture");
+      this.requestFrame();
+    } finally {
+      renderer?.deleteTexture(unseen);
+      if (!picture.kept) closePicture(picture);
     }
-    renderer.deleteTexture(this.picture);
-    followTiles(this, (this.picture = texture));
-    this.overlay.options.show();
-    this.overlay.showMessage("");
-    this.overlay.showNotices(warningsAbout(picture, texture.layout));
-    this.root.classList.add("pd360-has-picture");
-    this.requestFrame();
   }
 
   /** Back to the empty sphere, with a line that says why. */
@@ -232,8 +233,12 @@ export class PanoramaView {
     return document.fullscreenElement === this.root;
   }
 
-  toggleFullscreen() {
-    return this.isFullscreen ? document.exitFullscreen() : this.root.requestFullscreen?.();
+  async toggleFullscreen() {
+    try {
+      await (this.isFullscreen ? document.exitFullscreen() : this.root.requestFullscreen?.());
+    } catch (problem) {
+      this.overlay.say(problem.message);
+    }
   }
 
   /** Draw soon. Nothing is drawn while the page is hidden or the viewer is scrolled out of sight. */
@@ -273,7 +278,8 @@ export class PanoramaView {
 
   reload() {
     if (!this.loaded) return;
-    this.show(this.loaded.source, this.loaded.options).catch((problem) => this.clear(problem.message, true));
+    const { source, options } = this.loaded;
+    this.reloading = this.show(source, options).catch((problem) => this.clear(problem.message, true));
   }
 
   dispose() {

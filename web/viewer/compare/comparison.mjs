@@ -2,7 +2,7 @@
 
 import { ERROR_COLOURS } from "../gl/error_colours.mjs";
 import { element, sliderRow, textButton } from "../panel/elements.mjs";
-import { closePicture, followTiles, loadPicture, warningsAbout } from "../picture/source.mjs";
+import { closePicture, follow, loadPicture, warningsAbout } from "../picture/source.mjs";
 import { text } from "../texts/text.mjs";
 
 const BLINK_MS = 500;
@@ -65,10 +65,8 @@ export class Comparison {
     renderer?.deleteTexture(this.texture);
     // Without its context a texture cannot be made; it is loaded again when the context is back.
     this.texture = picture && !renderer.lost ? renderer.createTexture(picture) : null;
-    if (this.texture) {
-      followTiles(this.view, this.texture);
-      overlay.addNotices(warningsAbout(picture, "one").map((line) => `B: ${line}`));
-    }
+    overlay.showNotices([], 1);
+    if (this.texture) follow(this.view, this.texture, warningsAbout(picture, "one").map((line) => `B: ${line}`), 1);
     this.set({});
   }
 

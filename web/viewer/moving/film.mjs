@@ -10,8 +10,8 @@ export class Film {
     const arriving = new Promise((resolve, reject) => {
       this.on("loadeddata", resolve);
       this.on("error", () => reject(new Error(text("badVideo"))));
-    }).then(() => this.picture());
-    this.source = { load: () => arriving };
+    });
+    this.source = { load: () => arriving.then(() => this.picture()) };
     for (const name of ["timeupdate", "play", "pause"]) this.on(name, () => player.show());
     for (const name of ["seeked", "play"]) this.on(name, () => this.following || this.follow());
     this.video.src = address;

@@ -138,7 +138,7 @@ class PanoramaWidget {
     return this.fillIn(values);
   }
 
-  /** Give the node's inputs values; where a wire gives others, say so. */
+  /** Give the node's inputs values; where a wire gives others, or there is no such input, say so. */
   fillIn(values) {
     const { view, node } = this;
     try {

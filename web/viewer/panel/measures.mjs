@@ -61,7 +61,7 @@ export function pixelAt([lon, lat], { size, sphere, offset, around }) {
 }
 
 /** The place, its pixel and the pixel's value in words. */
-function readingAt({ picture, renderer }, place) {
+function readingAt({ picture, renderer, display }, place) {
   if (!picture || !place) return text("outside");
   const [lon, lat] = place.map((angle) => formatDegrees(degrees(angle)));
   if (picture.cube) return text("place", { lon, lat });

@@ -20,7 +20,7 @@ export class Overlay {
     const readout = element("div", "pd360-readout", { "aria-hidden": true }, this.dial, this.angles);
     this.live = element("div", "pd360-unseen", { "aria-live": "polite" });
     this.help = element("div", "pd360-unseen", { id: newId() }, text("help"));
-    this.notices = element("div", "pd360-notices", { role: "status" });
+    this.notices = element("div", "pd360-notices", { role: "status" }, element("div", ""), element("div", ""));
     this.message = element("div", "pd360-message", { role: "status" });
     this.options = new OptionsPanel(view);
     this.toolbar = this.makeToolbar(view);
@@ -95,16 +95,11 @@ export class Overlay {
     }, ANNOUNCE_AFTER_MS);
   }
 
-  /** Warnings that stay visible; texts only, never markup. */
-  showNotices(lines) {
-    if (String(lines) === this.noticed) return; // of the next picture of a sequence
-    this.noticed = String(lines);
-    this.notices.replaceChildren();
-    this.addNotices(lines);
-  }
-
-  addNotices(lines) {
-    this.notices.append(...lines.map((line) => element("p", "pd360-notice", {}, line)));
+  /** Warnings that stay visible, `about` the picture (0) or another one (1); texts only, never markup. */
+  showNotices(lines, about = 0) {
+    const part = this.notices.children[about];
+    if (part.textContent === lines.join("")) return; // of the next picture of a sequence
+    part.replaceChildren(...lines.map((line) => element("p", "pd360-notice", {}, line)));
   }
 
   /** A line in the middle while there is no picture; "" removes it. */

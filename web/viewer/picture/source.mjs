@@ -81,14 +81,14 @@ export function closePicture({ bitmap, tiles, kept }) {
   if (kept || !tiles?.used) tiles?.close?.();
 }
 
-/** Keep a viewer up to date with the tiles of a picture that it shows. */
-export function followTiles(view, { tiles }) {
+/** Keep a viewer up to date with a picture that it shows: its `warnings`, see `Overlay.showNotices`, and its tiles. */
+export function follow(view, { tiles }, warnings, about) {
+  const { overlay } = view;
+  overlay.showNotices(warnings, about);
   if (!tiles) return;
   tiles.changed = (busy, problem) => {
-    view.overlay.showBusy(busy);
+    overlay.showBusy(busy);
     view.requestFrame();
-    if (!problem || tiles.told) return;
-    tiles.told = true;
-    view.overlay.addNotices([text("blurred", { problem: problem.message })]);
+    if (problem) overlay.showNotices([...warnings, text("blurred", { problem: problem.message })], about);
   };
 }
