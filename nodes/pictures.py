@@ -25,6 +25,11 @@ def to_rgb(image: Tensor) -> Tensor:
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels[:, :3]
 
 
+def to_shown(image: Tensor) -> Tensor:
+    """As `to_rgb`, for viewers: alpha stays, [B,3 or 4,H,W], since they show what is transparent."""
+    return to_core(image) if image.shape[-1] == 4 else to_rgb(image)
+
+
 def to_comfy(pixels: Tensor) -> Tensor:
     """[B,C,H,W] -> [B,H,W,C] in 0..1 on the device and in the type in which this ComfyUI passes pictures."""
     dtype = getattr(model_management, "intermediate_dtype", lambda: torch.float32)()

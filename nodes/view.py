@@ -9,7 +9,7 @@ from ..panodiff_core.geometry import mask_from_strokes, parse_strokes
 from ..panodiff_core.runtime.errors import InputError
 from .camera import CameraView
 from .measures import measure_pictures
-from .pictures import map_pictures, require_panorama, to_rgb
+from .pictures import map_pictures, require_panorama, to_shown
 from .schema import ADVANCED, Camera, node_schema
 from .shown import store_pictures
 
@@ -64,9 +64,9 @@ class ViewPanorama(io.ComfyNode):
         compare_with=None,
     ) -> io.NodeOutput:
         strokes = parse_strokes(mask_strokes)
-        ui = {"panodiff_panorama": store_pictures(to_rgb(panorama), measure_pictures(panorama))}
+        ui = {"panodiff_panorama": store_pictures(to_shown(panorama), measure_pictures(panorama))}
         if compare_with is not None:
-            ui["panodiff_compare"] = store_pictures(to_rgb(compare_with))
+            ui["panodiff_compare"] = store_pictures(to_shown(compare_with))
         try:
             require_panorama(panorama)
         except InputError as error:

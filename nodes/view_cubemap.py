@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from .pictures import require_cubemap, to_rgb
+from .pictures import require_cubemap, to_shown
 from .schema import node_schema
 from .shown import store_pictures
 
@@ -29,7 +29,7 @@ class ViewCubemap(io.ComfyNode):
     @classmethod
     def execute(cls, faces) -> io.NodeOutput:
         require_cubemap(faces)
-        cubes = to_rgb(faces).unflatten(0, (-1, 2, 3))
+        cubes = to_shown(faces).unflatten(0, (-1, 2, 3))
         # One file per cubemap: front, right, back above left, up, down.
         laid = cubes.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
         return io.NodeOutput(ui={"panodiff_panorama": store_pictures(laid, kind="cubemap")})

@@ -38,7 +38,7 @@ def _halved(level: Image.Image) -> Image.Image:
 
 
 def cut_tiles(level: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
-    """(column, row, tile) of every tile of an RGB `level`, row by row; tiles at the right and lower edge are
+    """(column, row, tile) of every tile of an RGB or RGBA `level`, row by row; tiles at the right and lower edge are
     smaller where the size is no multiple of `TILE`.
     """
     padded = _with_border(numpy.asarray(level))
@@ -51,7 +51,7 @@ def cut_tiles(level: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
 
 
 def _with_border(pixels: numpy.ndarray) -> numpy.ndarray:
-    """[H,W,3] -> [H+2,W+2,3]. The column after the last is the first where the picture goes all around, and beyond
+    """[H,W,C] -> [H+2,W+2,C]. The column after the last is the first where the picture goes all around, and beyond
     a pole lies the same row, half a turn around; where the sphere is open, edges are repeated.
     """
     height, width = pixels.shape[:2]

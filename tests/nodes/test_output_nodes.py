@@ -196,6 +196,23 @@ def test_viewer_gets_what_to_compare_with_beside_the_panorama(node_classes, comf
         assert torch.allclose(torch.tensor(image.getpixel((5, 7))) / 255, panorama[0, 7, 5], atol=0.003)
 
 
+@pytest.mark.parametrize("kind", ["one piece", "tiles", "faces"])
+def test_viewers_get_what_is_transparent(node_classes, comfyui, kind) -> None:
+    picture = torch.full((1, *((2080, 4160) if kind == "tiles" else (32, 64)), 4), 0.8)
+    picture[:, :, 9, 3] = 0.2
+    if kind == "faces":
+        output = node_classes["PanoDiff_ViewCubemap"].execute(faces=picture[:, :, :32].repeat(6, 1, 1, 1))
+    else:
+        output = node_classes["PanoDiff_ViewPanorama"].execute(panorama=picture, width=8, height=8)
+    (entry,) = output.ui["panodiff_panorama"]
+    if kind == "tiles":
+        entry = {**entry, "filename": f"{entry['tiles']['prefix']}0_0_0.png"}
+    with Image.open(saved_file(comfyui, entry)) as image:
+        border = 1 if kind == "tiles" else 0
+        values = [image.getpixel((column + border, 5)) for column in (8, 9)]
+    assert values == [(204, 204, 204, 204), (204, 204, 204, 51)]
+
+
 def test_large_pictures_go_to_the_viewer_as_a_preview_and_tiles(node_classes, comfyui) -> None:
     generator = torch.Generator().manual_seed(2)
     picture = torch.rand((1, 2080, 4160, 3), generator=generator)
