@@ -102,7 +102,10 @@ def test_other_lenses_are_explained_and_change_nothing(page):
 
 def test_a_node_without_the_input_is_told_and_nothing_is_thrown(page):
     node = place(page)
-    page.evaluate("node => { const { widgets } = harness.nodes[node]; widgets.splice(widgets.findIndex(({ name }) => name === 'fov_deg'), 1); }", node)
+    page.evaluate(
+        "node => { const { widgets } = harness.nodes[node]; widgets.splice(widgets.findIndex(({ name }) => name === 'fov_deg'), 1); }",
+        node,
+    )
     look(page, node, yawDeg=12.0)
     page.keyboard.press("c")
     assert said(page) == "This node has no input “fov_deg”; restart ComfyUI after an update."

@@ -258,7 +258,9 @@ def test_what_cannot_be_compared_is_told(page, comfy):
     node = start(page, "wide.png")
     notices = page.locator(".pd360-notice")
     assert notices.count() == 1 and "B: 512 × 128 is not 2:1" in notices.inner_text()
-    assert notices.bounding_box()["y"] == page.locator(".pd360-notices").bounding_box()["y"]  # at the top, without A's
+    assert (
+        notices.bounding_box()["y"] == page.locator(".pd360-notices").bounding_box()["y"]
+    )  # at the top, without A's
     for times in (2, 3):  # each run brings the same notice, which stands there once
         run(page, node, "pano.png", "wide.png")
         while comfy.asked.count("wide.png") < times or page.evaluate("harness.statistics()")["textures"] < 2:

@@ -371,7 +371,9 @@ def test_a_picture_that_was_loading_when_the_context_went_comes_with_its_figures
     while len(waiting) < 2:  # it is asked for again, now that there is a context
         page.wait_for_timeout(20)
     waiting[1].continue_()
-    wait_until(page, "document.querySelector('.pd360-measures').textContent.includes('figures of the second run')")
+    wait_until(
+        page, "document.querySelector('.pd360-measures').textContent.includes('figures of the second run')"
+    )
     wait_until_drawn(page, node)
     assert page.evaluate("harness.statistics()")["textures"] == 1
 
