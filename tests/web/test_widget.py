@@ -357,11 +357,19 @@ def test_a_lost_context_comes_back_with_its_picture(page):
     assert page.evaluate("node => harness.pixels(node).spread", node) > 20
 
 
-def test_a_picture_that_was_loading_when_the_context_went_comes_with_its_figures(page):
+@pytest.mark.parametrize(
+    "name, figures", [("pano.png", "of the second run"), ("broken.png", "Run View Panorama")]
+)
+def test_a_picture_that_was_loading_when_the_context_went_comes_with_its_figures(page, comfy, name, figures):
+    comfy.pictures["broken.png"] = b"\x89PNG\r\n\x1a\nnot a picture"
     node, waiting = place(page), []
-    page.route("**/api/view**", lambda route: waiting.append(route))
     output = result("pano.png")
-    output["panodiff_panorama"][0]["measures"] = {"problem": "figures of the second run"}
+    output["panodiff_panorama"][0]["measures"] = {"problem": "of the first run"}
+    page.evaluate("([node, output]) => harness.run(node, output)", [node, output])
+    wait_until(page, "document.querySelector('.pd360-measures').textContent.includes('of the first run')")
+    page.route("**/api/view**", lambda route: waiting.append(route))
+    output = result(name)
+    output["panodiff_panorama"][0]["measures"] = {"problem": "of the second run"}
     page.evaluate("([node, output]) => harness.run(node, output)", [node, output])
     wait_until(page, "document.querySelector('.pd360').getAttribute('aria-busy') === 'true'")
     page.evaluate("harness.loseContext()")
@@ -371,11 +379,10 @@ def test_a_picture_that_was_loading_when_the_context_went_comes_with_its_figures
     while len(waiting) < 2:  # it is asked for again, now that there is a context
         page.wait_for_timeout(20)
     waiting[1].continue_()
-    wait_until(
-        page, "document.querySelector('.pd360-measures').textContent.includes('figures of the second run')"
-    )
-    wait_until_drawn(page, node)
-    assert page.evaluate("harness.statistics()")["textures"] == 1
+    wait_until(page, "text => document.querySelector('.pd360-measures').textContent.includes(text)", figures)
+    assert page.evaluate("harness.statistics()")["textures"] == (name == "pano.png")
+    if name == "pano.png":
+        wait_until_drawn(page, node)
 
 
 def test_a_shader_that_does_not_build_is_told_and_leaves_no_texture(page):

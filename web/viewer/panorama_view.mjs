@@ -279,7 +279,8 @@ export class PanoramaView {
   reload() {
     if (!this.loaded) return;
     const { source, options } = this.loaded;
-    this.reloading = this.show(source, options).catch((problem) => this.clear(problem.message, true));
+    this.reloading = this.show(source, options); // whose outcome is that of a call that it overtakes, too
+    this.reloading.catch((problem) => this.clear(problem.message, true));
   }
 
   dispose() {
