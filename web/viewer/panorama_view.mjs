@@ -278,8 +278,7 @@ export class PanoramaView {
 
   reload() {
     if (!this.loaded) return;
-    const { source, options } = this.loaded;
-    this.reloading = this.show(source, options); // whose outcome is that of a call that it overtakes, too
+    this.reloading = this.show(this.loaded.source, this.loaded.options); // also the outcome of a call that it overtakes
     this.reloading.catch((problem) => this.clear(problem.message, true));
   }
 
