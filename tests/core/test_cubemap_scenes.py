@@ -235,6 +235,14 @@ def test_single_faces_are_those_of_the_cube_and_say_where_they_look():
     assert face_caption(2, "a sea") == "behind, a sea" and face_caption(2, "") == ""
 
 
+def test_worlds_are_rendered_in_float32_whatever_training_computes_in():
+    plain = [render_faces(sample_scene(seed), 8) for seed in range(6)]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = [render_faces(sample_scene(seed), 8) for seed in range(6)]
+    for one, other in zip(plain, mixed, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_share_of_captions_is_left_empty():
     texts = [t for i in range(10) for t in WorldFaces(1, 10, seed=0, dropout=0.3)[i]["captions"]]
     assert 15 <= texts.count("") <= 45
