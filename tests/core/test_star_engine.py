@@ -354,12 +354,28 @@ def test_short_memory_says_what_would_fit(folder):
             {"cross_attention": "cond_shared"},
             "is not what the adapters of this model were trained with, 'per_row'",
         ),
-        ({"adapter_strength": float("nan")}, "pass a finite number"),
+        ({"adapter_strength": float("nan")}, "adapter_strength is nan; pass a finite number"),
+        ({"adapter_strength": "1"}, "adapter_strength is '1'; pass a finite number"),
+        ({"adapter_strength": float("nan"), "faces": False}, "adapter_strength is nan"),
+        ({"more_smooth": "off"}, "more_smooth must be true or false, got 'off'"),
     ],
 )
 def test_bad_options(engine, options, words):
     with pytest.raises(pano.InputError, match=words):
         engine.sample(engine.encode(SEA), **options)
+
+
+def test_an_estimate_refuses_what_sampling_would(engine, plain):
+    for options, words in (
+        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"batch_size": "2"}, "batch_size must be a whole number from 1"),
+        ({"top_k": []}, "top_k has 0 numbers for 6 scales"),
+        ({"top_k": [1]}, "top_k has 1 numbers for 6 scales"),
+    ):
+        with pytest.raises(pano.InputError, match=words):
+            engine.estimate(**options)
+    with pytest.raises(pano.InputError, match="sampler 'new' needs a model with a masked sampler"):
+        plain.estimate(sampler="new")
 
 
 def test_what_a_plain_model_cannot_do(plain, caplog):
@@ -384,6 +400,8 @@ def test_what_a_plain_model_cannot_do(plain, caplog):
     [
         (("",), "the prompt is empty"),
         (([],), "non-empty list of texts"),
+        ((None,), "prompt must be a text or a non-empty list of texts"),
+        ((SEA, 5), "negative prompt must be a text"),
         (([SEA, HOUSE], ["", "", ""]), "3 negative prompts for 2 prompts"),
         ((SEA, None, {"N": "stars"}), "there is no face 'N': use F, R, B, L, U, D"),
         ((SEA, None, {"U": " "}), "the text of face U is empty"),
@@ -400,6 +418,12 @@ def test_bad_latents_and_conditions(engine):
     for shape in ((6, 8, 8), (6, 7, 8, 8), (6, 8, 4, 4), (0, 8, 8, 8)):
         with pytest.raises(pano.InputError, match=r"latents must be \[B, 8, 8, 8\]"):
             engine.decode(torch.zeros(shape))
+    for other, kind in ((None, "NoneType"), (torch.zeros(6, 8, 8, 8, dtype=torch.int64), "torch.int64")):
+        for call in (engine.decode, engine.preview):
+            with pytest.raises(pano.InputError, match=rf"\] of floats, as sample gives them, got {kind}"):
+                call(other)
+    with pytest.raises(pano.InputError, match="memory_gb is '2'"):
+        engine.decode(torch.zeros(6, 8, 8, 8), memory_gb="2")
     for call in (engine.decode, engine.preview):
         with pytest.raises(pano.InputError, match="4 latents are no whole number of cubes"):
             call(torch.zeros(4, 8, 8, 8))
