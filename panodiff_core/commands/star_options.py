@@ -112,9 +112,10 @@ def planned_config(args: argparse.Namespace) -> ModelConfig:
 
 
 def check_drawing(config: ModelConfig, used: GenerationOptions, fade: int) -> None:
-    """Raise `InputError` for a masked sampler that the model does not have, or a fade that its faces do not hold."""
+    """Raise `InputError` for what the model cannot do, or a fade that its faces do not hold."""
     if used.sampler != "off" and not config.generator.sampler_blocks:
         raise InputError(f"--sampler {used.sampler}: this model has no masked sampler; leave it out.")
+    config.check(used)
     face = face_side(config)
     if fade and not 2 <= fade <= face // 2:
         raise InputError(f"--fade must be 0, or from 2 to {face // 2}, half a face, got {fade}.")

@@ -290,6 +290,12 @@ def test_notes_and_weights_that_disagree(save):
     assert "trained on 6 scales, and the scale list [1, 2, 3] has 3" in text
 
 
+def test_notes_with_an_impossible_scale_list_name_the_file(save):
+    path = save(trainer(patch_nums=(8, 6, 4, 3, 2, 1)))
+    text = refused(path)
+    assert text.startswith(f"{path}, notes of its training: patch_nums must begin with 1 and grow")
+
+
 def test_a_block_in_between_is_missing(save):
     left = {name: t for name, t in GENERATOR.items() if not name.startswith("blocks.1.")}
     assert "lacks all of blocks.1" in refused(save(trainer(left)))
@@ -634,11 +640,22 @@ def test_where_to_get_names_origin_place_and_the_command_that_converts():
         (None, {"kind": "big"}, "\"kind\" is 'big'"),
         (None, {"text": {}}, "unknown key 'text'"),
         (None, {"vqvae": 3}, '"vqvae" must be an object'),
+        ("generator", {"self": 3}, "generator: unknown setting 'self'"),
+        (None, {"defaults": {"top_k": [1, 2]}}, "defaults: top_k has 2 numbers for 6 scales"),
+        (None, {"defaults": {"top_k": []}}, "defaults: top_k has 0 numbers for 6 scales"),
+        (None, {"defaults": {"more_smooth": "no"}}, "defaults: more_smooth must be true or false, got 'no'"),
+        (None, {"defaults": {"cross_attention": "row0"}}, "defaults: cross_attention 'row0' is not what the"),
+        (None, {"defaults": {"sampler": "new"}, "generator": {}}, "defaults: sampler 'new' needs a model with"),
     ],
 )
 def test_config_that_is_wrong(folder, section, changes, message):
     edit(folder, section, **changes)
     assert message in refused(folder)
+
+
+def test_config_that_is_no_json_within_reason(folder):
+    (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    assert "config.json cannot be read as JSON" in refused(folder)
 
 
 def test_adapters_without_settings(folder):

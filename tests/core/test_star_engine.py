@@ -602,7 +602,13 @@ def test_the_edges_of_a_cube_are_reported(here, capsys):
             "--face-prompt takes FACE=TEXT with a face of F, R, B, L, U, D, got 'stars'",
         ),
         (["--face-prompt", "U=a", "--face-prompt", "U=b"], "--face-prompt U was given twice"),
-        (["--height", "0"], "--height must be at least 1, got 0"),
+        (["--height", "16"], "--height must be at least 17, got 16"),
+        (["--memory-gb", "0"], "memory_gb is 0.0, and one face takes"),
+        (["--adapter-strength", "nan"], "--adapter-strength is nan; pass a finite number"),
+        (
+            ["--cross-attention", "row0", "--face-prompt", "U=stars"],
+            "with cross-attention row0 all faces hear one text",
+        ),
         (["--faces", "nowhere/scene"], "nowhere does not exist"),
         (["--vqvae", "x"], "is a model folder"),
     ],
@@ -611,6 +617,23 @@ def test_requests_refused_before_a_model_loads(here, plain_folder, capsys, monke
     monkeypatch.setattr("panodiff_core.engines.load", lambda *_, **__: pytest.fail("a model was loaded"))
     assert words in refused(capsys, "generate", SEA, "--engine", "star", "--model", str(plain_folder), *argv)
     assert list(here.iterdir()) == []
+
+
+def test_the_cross_attention_of_adapters_is_told_before_a_model_loads(here, folder, capsys, monkeypatch):
+    monkeypatch.setattr("panodiff_core.engines.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    argv = ("generate", SEA, "--engine", "star", "--model", str(folder), "--cross-attention", "row0")
+    assert "is not what the adapters of this model were trained with" in refused(capsys, *argv)
+
+
+def test_faces_go_to_a_new_folder_or_replace_a_scene(here, plain_folder, capsys, monkeypatch):
+    argv = ["generate", SEA, "--engine", "star", "--model", str(plain_folder), "--no-page", "--faces"]
+    for _ in range(2):
+        assert cli.main([*argv, "scene", "--cfg", "0", "--top-k", "1"]) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in (here / "scene").iterdir()) == ["faces", "prompts.json"]
+    monkeypatch.setattr("panodiff_core.engines.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    capsys.readouterr()
+    assert "--faces: pano.png is a file" in refused(capsys, *argv, "pano.png")
+    assert "--faces: . holds other things" in refused(capsys, *argv, ".")
 
 
 def test_options_of_the_other_engine(here, capsys, monkeypatch):

@@ -28,7 +28,7 @@ from .inference import generate
 from .loading import read_model
 from .masked_steps import VERSIONS
 from .memory import Job, check_room, decoded_together, face_bytes, text_bytes
-from .options import GenerationOptions, check_choice, check_parts
+from .options import GenerationOptions, check_parts
 from .text import TextFeatures, TextTower
 
 log = logging.getLogger(__name__)
@@ -261,8 +261,8 @@ class STAREngine:
         return None
 
     def _choose(self, options: Mapping[str, Any]) -> GenerationOptions:
-        choice, sampler = self.config.defaults.changed(**options), self.sampler is not None
-        check_choice(choice, self.config.generator, sampler=sampler, adapters=self.has_faceray)
+        choice = self.config.defaults.changed(**options)
+        self.config.check(choice)
         return choice
 
     def _job(self, options: GenerationOptions, units: int, group: int) -> Job:

@@ -58,7 +58,7 @@ class GenerationOptions:
         ):
             raise InputError(f"part_tokens must be a whole number of at least 1, got {self.part_tokens!r}")
 
-    def changed(self, **options: Any) -> GenerationOptions:
+    def changed(self, /, **options: Any) -> GenerationOptions:
         """A copy with the `options` that are not None; a list of top_k is taken, too. Raises InputError for an unknown or
         bad one.
         """
