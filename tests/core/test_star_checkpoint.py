@@ -715,6 +715,17 @@ def test_convert_refuses_what_it_does_not_know(save, tmp_path, capsys):
     assert "unexpected (1): norm.weight" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_a_convert_that_fails_leaves_nothing_behind(save, tmp_path, capsys):
+    head, out = GENERATOR["head_logits.weight"], tmp_path / "new" / "out"
+    damaged = save(trainer({**GENERATOR, "head_logits.weight": head * torch.nan}))
+    for _ in range(2):
+        assert main(["convert", "star", str(damaged), str(out)]) == 1
+        assert "'head_logits.weight' has NaN or infinite values" in capsys.readouterr().err
+    assert not out.exists() and list(out.parent.iterdir()) == []
+    assert main(["convert", "star", str(damaged), str(damaged)]) == 1
+    assert "is a file: give a new folder" in capsys.readouterr().err
+
+
 def test_convert(save, tmp_path, capsys):
     source, out = save(trainer()), tmp_path / "folder"
     assert main(["convert", "star", str(source), str(out), "--dtype", "float16"]) == 0
