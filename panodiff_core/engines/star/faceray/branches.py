@@ -125,10 +125,5 @@ def freeze_backbone(module: nn.Module, trainable: Iterable[str] = ()) -> list[st
     return learning
 
 
-def unfreeze(module: nn.Module) -> None:
-    """Make every parameter trainable."""
-    module.requires_grad_(True)
-
-
 def _within(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
