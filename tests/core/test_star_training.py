@@ -813,6 +813,12 @@ def test_bad_input_is_told_before_training(tmp_path, star, tokens, scenes, vqvae
     with pytest.raises(InputError, match="need --tokens"):
         words = ("--gen_ckpt", star, "--data_root", scenes.root, "--repeat-rooms", 2)
         star_faceray.build(arguments(star_faceray, *words))
+    for sizes, words in (
+        ({"width": 30}, "width 30 of the text tower is no multiple of its 4 heads"),
+        ({"layers": -1}, "layers of the text tower must be a whole number of at least 1, got -1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            TowerConfig(**sizes)
     for option, value, words in (
         ("--adapter-dim", 0, "adapter_dim must be a whole number of at least 1, got 0"),
         ("--adapter-heads", 0, "heads must be a whole number of at least 1, got 0"),
