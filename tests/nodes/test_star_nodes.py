@@ -174,6 +174,8 @@ def test_options_reach_the_engine(run, engine, condition, core) -> None:
         assert torch.equal(latents, core.sample(own, seed=5, **options)), inputs
     with pytest.raises(ValueError, match="cross_attention 'row0'"):
         run(SAMPLE, engine=engine, condition=condition, **INPUTS, cross_attention="row0")
+    with pytest.raises(ValueError, match="cfg must be a number from 0 to 100, got -0.5"):
+        run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, "cfg": -0.5})
 
 
 def test_negative_prompt_reaches_the_engine(run, engine, condition, core) -> None:
