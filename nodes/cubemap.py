@@ -6,7 +6,7 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..panodiff_core.geometry import crossfade_cube, cubemap_to_equirect, equirect_to_cubemap
-from ..panodiff_core.runtime.errors import InputError
+from ..panodiff_core.geometry.checks import check_fade
 from .pictures import map_pictures, require_cubemap, require_panorama
 from .rotate import INTERPOLATIONS
 from .schema import node_schema
@@ -75,11 +75,7 @@ class ConvertCubemapToPanorama(io.ComfyNode):
     @classmethod
     def execute(cls, faces, height, interpolation="bicubic", crossfade=0) -> io.NodeOutput:
         require_cubemap(faces)
-        size = faces.shape[1]
-        if crossfade and not 2 <= crossfade <= size // 2:
-            raise InputError(
-                f"crossfade is {crossfade}, and faces of {size} pixels take 2 to {size // 2}, or 0 for none"
-            )
+        check_fade("crossfade", crossfade, faces.shape[1])
 
         def stitch(cube: Tensor) -> Tensor:
             joined = crossfade_cube(cube[None], crossfade) if crossfade else cube[None]

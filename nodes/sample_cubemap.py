@@ -93,4 +93,4 @@ class SampleCubemap(io.ComfyNode):
 
 def _own(number: float) -> float | None:
     """A widget's number as the engine takes it: None for the model's own."""
-    return None if number < 0 else number
+    return None if number == MODEL_OWN else number

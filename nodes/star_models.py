@@ -63,8 +63,8 @@ def text_path(choice: str) -> Path | None:
     folder = _text_folders().get(choice)
     if folder is None:
         raise InputError(
-            f"text: there is no folder {choice!r} with text_encoder/ and tokenizer/ in models/diffusers. "
-            f"{where_to_get()}"
+            f"text: there is no folder {choice!r} with text_encoder/ and tokenizer/ in "
+            f"{', '.join(f'models/{name}' for name in TEXT_FOLDERS)}. {where_to_get()}"
         )
     return folder
 

@@ -59,7 +59,9 @@ class CubeFaces:
         0 leaves the faces as they are.
         """
         from .geometry import crossfade_cube, cubemap_to_equirect
+        from .geometry.checks import check_fade
 
+        check_fade("fade", fade, self.pixels.shape[-1])
         faces = self.pixels if fade == 0 else crossfade_cube(self.pixels, fade)
         return Panorama(cubemap_to_equirect(faces, height).clamp(0.0, 1.0))
 

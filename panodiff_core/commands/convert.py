@@ -43,8 +43,11 @@ def run(args: argparse.Namespace) -> int:
     """
     import torch
 
+    from ..data.folders import staged
     from ..engines.star.checkpoint import check_model, find_model, write_model
 
+    if args.output.exists() and not args.output.is_dir():
+        raise InputError(f"{args.output} is a file: give a new folder")
     if args.output.is_dir() and any(args.output.iterdir()):
         raise InputError(f"{args.output} is not empty: choose a new folder, or remove it first")
     vqvae = None if args.vqvae is None else args.vqvae.expanduser()
@@ -54,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     say(
         f"{source.form}: depth {generator.depth}, width {generator.width}, scales {list(generator.patch_nums)}"
     )
-    write_model(args.output, source.config, source.generator, source.vqvae, getattr(torch, args.dtype))
+    with staged(args.output) as work:
+        write_model(work, source.config, source.generator, source.vqvae, getattr(torch, args.dtype))
     say(f"wrote {args.output}: {len(source.generator)} + {len(source.vqvae)} tensors")
     return 0

@@ -102,7 +102,7 @@ def check_request(args: argparse.Namespace) -> tuple[Any, Targets]:
     for path in targets.pictures:
         check_output(path, height, width)
     for folder in targets.scenes:
-        check_writable(folder)
+        _check_scene(folder)
     for path in targets.pages:
         check_writable(path, need_bytes=4 * height * width)
     if targets.pages:
@@ -119,6 +119,17 @@ def _targets(args: argparse.Namespace) -> Targets:
     pages = () if args.no_page else _numbered(page, args.batch)
     scenes = () if args.faces is None else _numbered(args.faces, args.batch)
     return Targets(_numbered(args.out, args.batch), pages, args.viewer, scenes)
+
+
+def _check_scene(folder: Path) -> None:
+    """Raise InputError unless a scene can be written there: a new folder, an empty one, or a scene from before."""
+    from ..data.cubemap_scenes import PROMPTS_FILE
+
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--faces: {folder} is a file; give a folder for the six faces.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / PROMPTS_FILE).is_file():
+        raise InputError(f"--faces: {folder} holds other things; give a new folder, or a scene to replace.")
+    check_writable(folder / PROMPTS_FILE if folder.is_dir() else folder)
 
 
 def _check_viewer(folder: Path) -> None:

@@ -11,6 +11,7 @@ from ..engines.star.config import CROSS_ATTENTION
 from ..engines.star.masked_steps import VERSIONS
 from ..engines.star.options import GenerationOptions
 from ..engines.star.presets import PRESETS
+from ..geometry.checks import check_fade
 from ..geometry.cubemap import FACES
 from ..runtime.errors import CheckpointError, InputError
 
@@ -112,12 +113,11 @@ def planned_config(args: argparse.Namespace) -> ModelConfig:
 
 
 def check_drawing(config: ModelConfig, used: GenerationOptions, fade: int) -> None:
-    """Raise `InputError` for a masked sampler that the model does not have, or a fade that its faces do not hold."""
+    """Raise `InputError` for what the model cannot do, or a fade that its faces do not hold."""
     if used.sampler != "off" and not config.generator.sampler_blocks:
         raise InputError(f"--sampler {used.sampler}: this model has no masked sampler; leave it out.")
-    face = face_side(config)
-    if fade and not 2 <= fade <= face // 2:
-        raise InputError(f"--fade must be 0, or from 2 to {face // 2}, half a face, got {fade}.")
+    config.check(used)
+    check_fade("--fade", fade, face_side(config))
 
 
 def face_side(config: ModelConfig) -> int:

@@ -86,7 +86,8 @@ def _read_texts(
     """One text or several as a tuple, each as `clean` returns it. Raises InputError for other things, and for an
     empty text where none is allowed.
     """
-    texts = (value,) if isinstance(value, str) else tuple(value)
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    texts = tuple(value) if several else (value,)
     if not texts or any(not isinstance(text, str) for text in texts):
         raise InputError(f"{name} must be a text or a non-empty list of texts, got {value!r}")
     texts = tuple(clean(text) for text in texts)

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..geometry.cubemap import FACES
 from ..io.atomic import write_text
+from ..runtime.checks import check_least
 from ..runtime.errors import InputError
 from .cubemap_scenes import SOURCE, CubemapScenes, read_prompts
 from .cubemap_worlds import render_faces
@@ -130,6 +131,7 @@ def encode_cubes(
     others. Finished shards are kept, so an interrupted call continues. Calls `on_shard(done, total)`. Raises InputError
     where the folder holds other codes, or a codebook has more codes than 16 bits tell apart.
     """
+    check_least("workers", workers, 0)
     if vocab > 2**16:
         raise InputError(f"a codebook of {vocab} codes does not fit 16 bits")
     total = len(source.entries)

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 FACES_FOLDER, PROMPTS_FILE = "faces", "prompts.json"
 PROMPT, SOURCE = "scene", "source"
+WAY_OUT = "Repair or remove it, or pass skip_bad (--skip-bad) to go on without such scenes"
 
 
 class CubemapScenes(Dataset):
@@ -57,7 +58,10 @@ class CubemapScenes(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         scene = self.scene_ids[index]
-        faces = torch.cat([load_image(path) for path in self.face_files(scene)])
+        try:
+            faces = torch.cat([load_image(path) for path in self.face_files(scene)])
+        except InputError as problem:  # what the headers did not tell
+            raise InputError(f"scene {scene}: {problem}. {WAY_OUT}") from problem
         return {"faces": faces, "prompt": self._prompts[scene], "scene_id": scene}
 
     def face_files(self, scene: str) -> list[Path]:
@@ -81,7 +85,7 @@ class CubemapScenes(Dataset):
     def _report(self, bad: list[str], total: int, skip_bad: bool) -> None:
         if bad and (not skip_bad or len(bad) == total):
             more = f" ({len(bad)} of {total} scenes are bad)" if len(bad) > 1 else ""
-            out = "" if skip_bad else ". Repair or remove it, or pass skip_bad to go on without such scenes"
+            out = "" if skip_bad else f". {WAY_OUT}"
             raise InputError(f"{bad[0]}{more}{out}")
         for problem in bad:
             log.warning("left out: %s", problem)
@@ -104,11 +108,11 @@ def picture_size(path: Path, what: str) -> tuple[int, int]:
 def read_prompts(folder: Path) -> dict[str, str]:
     """prompts.json of a scene, {} where it is missing. Raises InputError for anything but texts by name."""
     path = folder / PROMPTS_FILE
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
         prompts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise InputError(f"scene {folder.name}: {path} cannot be read as JSON ({problem})") from problem
     if not isinstance(prompts, dict):
         raise InputError(f"scene {folder.name}: {path} must hold a JSON object, not {type(prompts).__name__}")

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..geometry.checks import check_size
 from ..geometry.cubemap import FACES, face_directions
+from ..runtime.checks import check_least
 from ..runtime.errors import InputError
 from .worlds import Scene, caption, render, sample_scene
 
@@ -44,7 +45,7 @@ class _Worlds(Dataset):
     def __init__(
         self, size: int, batch_size: int, seed: int, split: str = "train", dropout: float = 0.0
     ) -> None:
-        self.size, self.batch_size = check_size("size", size), check_size("batch_size", batch_size)
+        self.size, self.batch_size = check_size("size", size), check_least("batch_size", batch_size)
         if not 0.0 <= dropout <= 1.0:
             raise InputError(f"dropout is {dropout!r}; it is a share of the captions from 0 to 1")
         sample_scene(0, split)  # says what is wrong with a split before a worker process does

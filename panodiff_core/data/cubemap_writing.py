@@ -15,6 +15,7 @@ from ..geometry.checks import check_size
 from ..geometry.cubemap import FACES
 from ..io.atomic import write_text
 from ..io.images import load_image, to_bytes_image
+from ..runtime.checks import check_least
 from ..runtime.errors import InputError
 from .cubemap_scenes import (
     FACES_FOLDER,
@@ -66,7 +67,8 @@ def write_world_scenes(
     Scenes that are complete stay, so an interrupted call continues and a larger `count` only adds. Calls
     `on_scene(done, count)`. Raises InputError for bad sizes and where `root` holds scenes of another origin.
     """
-    seeds = range(first_seed, first_seed + check_size("count", count))
+    check_least("workers", workers, 0)
+    seeds = range(first_seed, first_seed + check_least("count", count))
     sources = [f"world {seed} {split} {check_size('size', size)}" for seed in seeds]
     missing = _missing(root, sources)
     rendered = DataLoader(
@@ -119,7 +121,7 @@ def write_round_trips(
 
     `trip` takes faces [6, 3, S, S] in 0..1 and gives as many. See `write_world_scenes` for continuing.
     """
-    count = min(check_size("count", count), len(scenes))
+    count = min(check_least("count", count), len(scenes))
     before = [read_prompts(scenes.root / scene).get(SOURCE, scene) for scene in scenes.scene_ids[:count]]
     sources = [f"{source} round trip" for source in before]
     missing = _missing(root, sources)
@@ -183,7 +185,7 @@ def _panorama_files(folder: Path, count: int | None) -> list[Path]:
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
     if not files:
         raise InputError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
-    if count is not None and check_size("count", count) > len(files):
+    if count is not None and check_least("count", count) > len(files):
         raise InputError(f"count is {count}, and {folder} holds {len(files)} pictures")
     files = files[:count]
     for file in files:

@@ -13,6 +13,7 @@ from ..geometry import equirect_to_perspective
 from ..geometry.checks import check_size
 from ..geometry.cubemap import FACES
 from ..io.images import load_image
+from ..runtime.checks import check_least
 from .cubemap_scenes import FACES_FOLDER, CubemapScenes
 from .panoramas import PanoramaCache
 
@@ -24,7 +25,7 @@ class _FaceBatches(Dataset, ABC):
     """Batch i depends on (seed, i) alone: {"pixels": [B, 3, size, size] in 0..1}; half of the faces are mirrored."""
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size, self.batch_size = check_size("size", size), check_size("batch_size", batch_size)
+        self.size, self.batch_size = check_size("size", size), check_least("batch_size", batch_size)
         self.seed = seed
 
     def __len__(self) -> int:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..geometry.checks import check_size
 from ..geometry.cubemap import FACES
 from ..io.images import load_image
+from ..runtime.checks import check_least
 from ..runtime.errors import InputError
 from .cube_tokens import SIDES
 from .cubemap_scenes import FACES_FOLDER, SOURCE, CubemapScenes, read_prompts
@@ -63,7 +63,7 @@ class FaceReadings(Dataset):
     """
 
     def __init__(self, folders: tuple[WorldScenes, ...], batch_size: int, seed: int) -> None:
-        self.folders, self.batch_size, self.seed = folders, check_size("batch_size", batch_size), seed
+        self.folders, self.batch_size, self.seed = folders, check_least("batch_size", batch_size), seed
 
     def __len__(self) -> int:
         return 2**62

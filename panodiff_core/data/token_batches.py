@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..geometry.checks import check_size
+from ..runtime.checks import check_least
 from ..runtime.errors import InputError
 from .captions import caption_classes, caption_targets
 from .cube_tokens import CubeTokens
@@ -43,7 +43,7 @@ class _Tokens(Dataset):
         repeat: Mapping[str, int] | None = None,
         name_often: Mapping[str, float] | None = None,
     ) -> None:
-        self.tokens, self.batch_size = tokens, check_size("batch_size", batch_size)
+        self.tokens, self.batch_size = tokens, check_least("batch_size", batch_size)
         self.seed, self.dropout, self.name_often = (
             seed,
             check_share("dropout", dropout),
@@ -124,7 +124,7 @@ class SceneCubes(Dataset):
     """
 
     def __init__(self, scenes: CubemapScenes, batch_size: int, seed: int, dropout: float = 0.1) -> None:
-        self.scenes, self.batch_size = scenes, check_size("batch_size", batch_size)
+        self.scenes, self.batch_size = scenes, check_least("batch_size", batch_size)
         self.seed, self.dropout = seed, check_share("dropout", dropout)
 
     def __len__(self) -> int:

@@ -89,6 +89,13 @@ def check_size(name: str, value: int) -> int:
     return value
 
 
+def check_fade(name: str, pixels: int, size: int) -> None:
+    """Pixels over which the edges of cube faces of `size` pixels are faded; 0 is off."""
+    whole = isinstance(pixels, int) and not isinstance(pixels, bool)
+    if not whole or not (pixels == 0 or 2 <= pixels <= size // 2):
+        raise InputError(f"{name} must be 0, or from 2 to {size // 2}, half a face, got {pixels!r}")
+
+
 def check_fov(fov_deg: float) -> float:
     """A horizontal field of view that a flat picture can have."""
     value = check_angle("fov_deg", fov_deg)

@@ -12,6 +12,7 @@ SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("no", "bf16", "fp16")
 _LEAST = {
     "steps": 1,
+    "seed": 0,
     "grad_accumulation": 1,
     "keep": 1,
     "log_every": 1,

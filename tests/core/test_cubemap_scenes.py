@@ -102,6 +102,15 @@ def spoil_prompt(scene):
     (scene / "prompts.json").write_text('{"scene": 3}')
 
 
+def spoil_depth(scene):
+    (scene / "prompts.json").write_text("[" * 100_000)
+
+
+def spoil_kind(scene):
+    (scene / "prompts.json").unlink()
+    (scene / "prompts.json").mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -110,6 +119,8 @@ def spoil_prompt(scene):
         (spoil_bytes, r"scene scene0001: face D: .*cannot be read as a picture"),
         (spoil_json, r"scene scene0001: .*cannot be read as JSON"),
         (spoil_prompt, r'scene scene0001: "scene" in .* is int, not a text'),
+        (spoil_depth, r"scene scene0001: .*cannot be read as JSON"),
+        (spoil_kind, r"scene scene0001: .*prompts\.json cannot be read as JSON"),
     ],
 )
 def test_a_bad_scene_is_named_or_left_out(scenes, caplog, spoil, message):
@@ -129,9 +140,10 @@ def test_a_face_that_ends_early_is_left_out_before_training_meets_it(scenes, cap
     with caplog.at_level(logging.WARNING):
         data = CubemapScenes(scenes, SIZE, skip_bad=True)
     assert data.scene_ids == ("scene0000", "scene0002") and "left out:" in caplog.text
-    assert (
-        len(CubemapScenes(scenes, SIZE)) == 3
-    )  # the header is whole, and without skip_bad nothing more is read
+    data = CubemapScenes(scenes, SIZE)
+    assert len(data) == 3  # the header is whole, and without skip_bad nothing more is read
+    with pytest.raises(InputError, match=r"scene scene0001: .*U\.png .* or pass skip_bad \(--skip-bad\)"):
+        data[1]
 
 
 def test_nothing_usable_is_an_error_even_when_bad_scenes_are_skipped(scenes, tmp_path):
@@ -233,6 +245,14 @@ def test_single_faces_are_those_of_the_cube_and_say_where_they_look():
     assert torch.allclose(render_faces(scene, 8, [4])[0], render_faces(scene, 8)[4], atol=1e-6)
     assert list(FACE_WORDS.values()) == ["front", "right", "behind", "left", "up", "down"]
     assert face_caption(2, "a sea") == "behind, a sea" and face_caption(2, "") == ""
+
+
+def test_worlds_are_rendered_in_float32_whatever_training_computes_in():
+    plain = [render_faces(sample_scene(seed), 8) for seed in range(6)]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = [render_faces(sample_scene(seed), 8) for seed in range(6)]
+    for one, other in zip(plain, mixed, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_share_of_captions_is_left_empty():

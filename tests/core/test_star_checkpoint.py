@@ -290,6 +290,12 @@ def test_notes_and_weights_that_disagree(save):
     assert "trained on 6 scales, and the scale list [1, 2, 3] has 3" in text
 
 
+def test_notes_with_an_impossible_scale_list_name_the_file(save):
+    path = save(trainer(patch_nums=(8, 6, 4, 3, 2, 1)))
+    text = refused(path)
+    assert text.startswith(f"{path}, notes of its training: patch_nums must begin with 1 and grow")
+
+
 def test_a_block_in_between_is_missing(save):
     left = {name: t for name, t in GENERATOR.items() if not name.startswith("blocks.1.")}
     assert "lacks all of blocks.1" in refused(save(trainer(left)))
@@ -634,11 +640,22 @@ def test_where_to_get_names_origin_place_and_the_command_that_converts():
         (None, {"kind": "big"}, "\"kind\" is 'big'"),
         (None, {"text": {}}, "unknown key 'text'"),
         (None, {"vqvae": 3}, '"vqvae" must be an object'),
+        ("generator", {"self": 3}, "generator: unknown setting 'self'"),
+        (None, {"defaults": {"top_k": [1, 2]}}, "defaults: top_k has 2 numbers for 6 scales"),
+        (None, {"defaults": {"top_k": []}}, "defaults: top_k has 0 numbers for 6 scales"),
+        (None, {"defaults": {"more_smooth": "no"}}, "defaults: more_smooth must be true or false, got 'no'"),
+        (None, {"defaults": {"cross_attention": "row0"}}, "defaults: cross_attention 'row0' is not what the"),
+        (None, {"defaults": {"sampler": "new"}, "generator": {}}, "defaults: sampler 'new' needs a model with"),
     ],
 )
 def test_config_that_is_wrong(folder, section, changes, message):
     edit(folder, section, **changes)
     assert message in refused(folder)
+
+
+def test_config_that_is_no_json_within_reason(folder):
+    (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    assert "config.json cannot be read as JSON" in refused(folder)
 
 
 def test_adapters_without_settings(folder):
@@ -696,6 +713,17 @@ def test_convert_refuses_what_it_does_not_know(save, tmp_path, capsys):
     source = save(trainer({**GENERATOR, "norm.weight": torch.zeros(2)}))
     assert main(["convert", "star", str(source), str(tmp_path / "out")]) == 1
     assert "unexpected (1): norm.weight" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_convert_that_fails_leaves_nothing_behind(save, tmp_path, capsys):
+    head, out = GENERATOR["head_logits.weight"], tmp_path / "new" / "out"
+    damaged = save(trainer({**GENERATOR, "head_logits.weight": head * torch.nan}))
+    for _ in range(2):
+        assert main(["convert", "star", str(damaged), str(out)]) == 1
+        assert "'head_logits.weight' has NaN or infinite values" in capsys.readouterr().err
+    assert not out.exists() and list(out.parent.iterdir()) == []
+    assert main(["convert", "star", str(damaged), str(damaged)]) == 1
+    assert "is a file: give a new folder" in capsys.readouterr().err
 
 
 def test_convert(save, tmp_path, capsys):

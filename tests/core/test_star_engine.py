@@ -354,12 +354,28 @@ def test_short_memory_says_what_would_fit(folder):
             {"cross_attention": "cond_shared"},
             "is not what the adapters of this model were trained with, 'per_row'",
         ),
-        ({"adapter_strength": float("nan")}, "pass a finite number"),
+        ({"adapter_strength": float("nan")}, "adapter_strength is nan; pass a finite number"),
+        ({"adapter_strength": "1"}, "adapter_strength is '1'; pass a finite number"),
+        ({"adapter_strength": float("nan"), "faces": False}, "adapter_strength is nan"),
+        ({"more_smooth": "off"}, "more_smooth must be true or false, got 'off'"),
     ],
 )
 def test_bad_options(engine, options, words):
     with pytest.raises(pano.InputError, match=words):
         engine.sample(engine.encode(SEA), **options)
+
+
+def test_an_estimate_refuses_what_sampling_would(engine, plain):
+    for options, words in (
+        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"batch_size": "2"}, "batch_size must be a whole number from 1"),
+        ({"top_k": []}, "top_k has 0 numbers for 6 scales"),
+        ({"top_k": [1]}, "top_k has 1 numbers for 6 scales"),
+    ):
+        with pytest.raises(pano.InputError, match=words):
+            engine.estimate(**options)
+    with pytest.raises(pano.InputError, match="sampler 'new' needs a model with a masked sampler"):
+        plain.estimate(sampler="new")
 
 
 def test_what_a_plain_model_cannot_do(plain, caplog):
@@ -384,6 +400,8 @@ def test_what_a_plain_model_cannot_do(plain, caplog):
     [
         (("",), "the prompt is empty"),
         (([],), "non-empty list of texts"),
+        ((None,), "prompt must be a text or a non-empty list of texts"),
+        ((SEA, 5), "negative prompt must be a text"),
         (([SEA, HOUSE], ["", "", ""]), "3 negative prompts for 2 prompts"),
         ((SEA, None, {"N": "stars"}), "there is no face 'N': use F, R, B, L, U, D"),
         ((SEA, None, {"U": " "}), "the text of face U is empty"),
@@ -400,6 +418,12 @@ def test_bad_latents_and_conditions(engine):
     for shape in ((6, 8, 8), (6, 7, 8, 8), (6, 8, 4, 4), (0, 8, 8, 8)):
         with pytest.raises(pano.InputError, match=r"latents must be \[B, 8, 8, 8\]"):
             engine.decode(torch.zeros(shape))
+    for other, kind in ((None, "NoneType"), (torch.zeros(6, 8, 8, 8, dtype=torch.int64), "torch.int64")):
+        for call in (engine.decode, engine.preview):
+            with pytest.raises(pano.InputError, match=rf"\] of floats, as sample gives them, got {kind}"):
+                call(other)
+    with pytest.raises(pano.InputError, match="memory_gb is '2'"):
+        engine.decode(torch.zeros(6, 8, 8, 8), memory_gb="2")
     for call in (engine.decode, engine.preview):
         with pytest.raises(pano.InputError, match="4 latents are no whole number of cubes"):
             call(torch.zeros(4, 8, 8, 8))
@@ -578,7 +602,13 @@ def test_the_edges_of_a_cube_are_reported(here, capsys):
             "--face-prompt takes FACE=TEXT with a face of F, R, B, L, U, D, got 'stars'",
         ),
         (["--face-prompt", "U=a", "--face-prompt", "U=b"], "--face-prompt U was given twice"),
-        (["--height", "0"], "--height must be at least 1, got 0"),
+        (["--height", "16"], "--height must be at least 17, got 16"),
+        (["--memory-gb", "0"], "memory_gb is 0.0, and one face takes"),
+        (["--adapter-strength", "nan"], "--adapter-strength is nan; pass a finite number"),
+        (
+            ["--cross-attention", "row0", "--face-prompt", "U=stars"],
+            "with cross-attention row0 all faces hear one text",
+        ),
         (["--faces", "nowhere/scene"], "nowhere does not exist"),
         (["--vqvae", "x"], "is a model folder"),
     ],
@@ -587,6 +617,23 @@ def test_requests_refused_before_a_model_loads(here, plain_folder, capsys, monke
     monkeypatch.setattr("panodiff_core.engines.load", lambda *_, **__: pytest.fail("a model was loaded"))
     assert words in refused(capsys, "generate", SEA, "--engine", "star", "--model", str(plain_folder), *argv)
     assert list(here.iterdir()) == []
+
+
+def test_the_cross_attention_of_adapters_is_told_before_a_model_loads(here, folder, capsys, monkeypatch):
+    monkeypatch.setattr("panodiff_core.engines.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    argv = ("generate", SEA, "--engine", "star", "--model", str(folder), "--cross-attention", "row0")
+    assert "is not what the adapters of this model were trained with" in refused(capsys, *argv)
+
+
+def test_faces_go_to_a_new_folder_or_replace_a_scene(here, plain_folder, capsys, monkeypatch):
+    argv = ["generate", SEA, "--engine", "star", "--model", str(plain_folder), "--no-page", "--faces"]
+    for _ in range(2):
+        assert cli.main([*argv, "scene", "--cfg", "0", "--top-k", "1"]) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in (here / "scene").iterdir()) == ["faces", "prompts.json"]
+    monkeypatch.setattr("panodiff_core.engines.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    capsys.readouterr()
+    assert "--faces: pano.png is a file" in refused(capsys, *argv, "pano.png")
+    assert "--faces: . holds other things" in refused(capsys, *argv, ".")
 
 
 def test_options_of_the_other_engine(here, capsys, monkeypatch):

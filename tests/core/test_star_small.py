@@ -50,6 +50,23 @@ def test_day_and_night_and_what_lies_above(engine):
     assert green[5] > max(red[5], blue[5]), "a meadow below is green"
 
 
+def test_its_masked_sampler_draws_the_last_scale_when_it_is_asked(engine):
+    assert engine.samplers == ("off", "1024", "new") and engine.config.defaults.sampler == "off"
+    condition, steps = engine.encode("a calm sea at sunset"), []
+    plain = engine.sample(condition, seed=2)
+    drawn = engine.sample(condition, seed=2, sampler="new", on_step=lambda step: steps.append(step.latents))
+    coarse = len(engine.generator.scales) - 1
+    assert len(steps) == coarse + 8 and torch.equal(steps[-1], drawn)
+    assert not torch.equal(plain, drawn)
+    assert torch.equal(steps[coarse - 1], _before_the_last_scale(engine, condition))
+
+
+def _before_the_last_scale(engine, condition):
+    steps = []
+    engine.sample(condition, seed=2, on_step=lambda step: steps.append(step.latents))
+    return steps[-2]
+
+
 def test_faces_meet_better_with_the_adapters(engine):
     condition = engine.encode(
         ["a snowy landscape with pines by day", "a calm sea at sunset with rocks", "a desert with dunes"]

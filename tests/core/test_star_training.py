@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,9 +26,10 @@ from panodiff_core.data.face_batches import PanoramaFaces, SceneFaces
 from panodiff_core.data.panoramas import PanoramaCache, write_cache
 from panodiff_core.data.token_batches import TokenCubes, TokenFaces
 from panodiff_core.data.worlds import sample_scene
-from panodiff_core.engines.star.checkpoint import find_model, load_components
+from panodiff_core.engines.star.checkpoint import find_model, load_components, read_config, write_config
 from panodiff_core.engines.star.config import FaceRayConfig, STARConfig, VQVAEConfig
 from panodiff_core.engines.star.faceray import FaceRaySampler
+from panodiff_core.engines.star.options import GenerationOptions
 from panodiff_core.engines.star.scales import Scales
 from panodiff_core.engines.star.text import load_text_tower
 from panodiff_core.engines.star.training.codebook import (
@@ -45,7 +48,14 @@ from panodiff_core.training.arguments import add_loop_arguments
 from panodiff_core.training.checkpoint import list_checkpoints, load_checkpoint
 from panodiff_core.training.config import LoopConfig
 from panodiff_core.training.loop import Trainer
-from panodiff_core.training.recipes import star_faceray, star_sampler
+from panodiff_core.training.recipes import (
+    star_faceray,
+    star_reader,
+    star_round_trips,
+    star_sampler,
+    star_tokens,
+    star_vqvae,
+)
 from panodiff_core.training.recipes.star import STARRecipe, STARTraining
 from panodiff_core.training.recipes.star_cubes import draw_cubes
 from panodiff_core.training.recipes.star_options import star_optimizers
@@ -585,6 +595,8 @@ def test_a_stage_adds_its_training_to_what_was_told_before(folder, cubes, star):
         "beside the other parts of MODEL",
         "--gen_ckpt MODEL",
         "--lambda_seam 0.2",
+        "--wrong_starts 0.0",
+        "--coarse-until 0.0",
         "--adapter-dim ",
     )
     assert [words for words in said if words not in own] == []
@@ -753,7 +765,37 @@ def test_sampler_learns_from_hidden_tokens_alone(cubes, tokens):
     assert float(logits.grad[~keep].abs().amax(dim=-1).min()) > 0.0
 
 
-def test_bad_input_is_told_before_training(tmp_path, star, tokens, scenes, vqvae):
+def test_settings_of_what_the_source_has_already_are_not_ignored(tmp_path, cubes, tokens):
+    def recipe(module, *words):
+        return module.build(arguments(module, "--gen_ckpt", cubes, "--tokens", tokens.folder, *words))
+
+    own = recipe(star_faceray).faceray
+    assert recipe(star_faceray, "--adapter-dim", own.adapter_dim).faceray == own
+    for words, told in (
+        (("--adapter-dim", 24), "adapter_dim 12, asked 24, head_dim 6, asked 12. Leave these options out"),
+        (("--adapter-input", "raw"), "adapter_input normed, asked raw"),
+        (("--depth-matched",), "depth_matched False, asked True"),
+    ):
+        with pytest.raises(InputError, match=f"has adapters of other settings: {told}"):
+            recipe(star_faceray, *words)
+    trainer, _ = trained(recipe(star_sampler, "--sampler-blocks", 1), tmp_path / "run", steps=1)
+    trainer.export(tmp_path / "whole")
+    cubes = tmp_path / "whole"
+    assert recipe(star_sampler).blocks == recipe(star_sampler, "--sampler-blocks", 1).blocks == 1
+    with pytest.raises(InputError, match="has a masked sampler of 1 blocks, asked 2: leave --sampler-blocks out"):
+        recipe(star_sampler, "--sampler-blocks", 2)
+
+
+def test_the_defaults_of_a_plain_model_do_not_bind_its_adapters(tmp_path, star, tokens):
+    config = read_config(shutil.copytree(star, tmp_path / "plain"))
+    defaults = GenerationOptions(cfg=3.0, cross_attention="cond_shared")
+    write_config(tmp_path / "plain", replace(config, defaults=defaults))
+    trainer, _ = trained(faceray_recipe(tmp_path / "plain", tokens), tmp_path / "run", steps=1)
+    trainer.export(tmp_path / "cubes")
+    assert read_config(tmp_path / "cubes").defaults == GenerationOptions(cfg=3.0)
+
+
+def test_bad_input_is_told_before_training(tmp_path, star, tokens, scenes, vqvae, capsys):
     with pytest.raises(InputError, match="depth 3, asked 30"):
         faceray_recipe(star, tokens, "--depth", 30)
     with pytest.raises(InputError, match="patch_nums"):
@@ -771,6 +813,27 @@ def test_bad_input_is_told_before_training(tmp_path, star, tokens, scenes, vqvae
     with pytest.raises(InputError, match="need --tokens"):
         words = ("--gen_ckpt", star, "--data_root", scenes.root, "--repeat-rooms", 2)
         star_faceray.build(arguments(star_faceray, *words))
+    for sizes, words in (
+        ({"width": 30}, "width 30 of the text tower is no multiple of its 4 heads"),
+        ({"layers": -1}, "layers of the text tower must be a whole number of at least 1, got -1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            TowerConfig(**sizes)
+    for option, value, words in (
+        ("--adapter-dim", 0, "adapter_dim must be a whole number of at least 1, got 0"),
+        ("--adapter-heads", 0, "heads must be a whole number of at least 1, got 0"),
+        ("--batch_size", 0, "batch_size must be a whole number of at least 1, got 0"),
+    ):
+        with pytest.raises(InputError, match=words):
+            faceray_recipe(star, tokens, option, value)
+    for command in (
+        ("star-tokens", "--vqvae", vqvae, "--scenes", scenes.root),
+        ("cubemap-scenes", "--size", SIZE),
+    ):
+        assert main(["train", *map(str, command), "--workers", "-1", "--out", str(tmp_path / "no")]) == 1
+        assert "workers must be a whole number of at least 0, got -1" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"seed \(--seed\) must be at least 0"):
+        LoopConfig(out=tmp_path, steps=1, seed=-1)
     other = CubeTokens(tokens.folder)
     other.autoencoder += 1.0
     with pytest.raises(InputError, match="another autoencoder"):
@@ -780,9 +843,32 @@ def test_bad_input_is_told_before_training(tmp_path, star, tokens, scenes, vqvae
         star_faceray.build(arguments(star_faceray, *words))
 
 
-def _wrong_size(tmp_path, scenes):
-    import shutil
+@pytest.mark.parametrize(
+    ("module", "option"),
+    [
+        (star_faceray, "--data_root"),
+        (star_sampler, "--data_root"),
+        (star_vqvae, "--scenes"),
+        (star_tokens, "--scenes"),
+        (star_round_trips, "--scenes"),
+        (star_reader, "--scenes"),
+    ],
+)
+def test_whoever_reads_scenes_can_leave_out_bad_ones(module, option):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    options = {name for action in parser._actions for name in action.option_strings}
+    assert {option, "--skip-bad"} <= options
 
+
+def test_an_autoencoder_learns_from_what_is_left_of_spoiled_scenes(tmp_path, scenes):
+    words = ("--scenes", _wrong_size(tmp_path, scenes), "--patch-nums", "1,2,3,4", "--multipliers", "1,1,1")
+    with pytest.raises(InputError, match="scene scene0002: .*--skip-bad"):
+        star_vqvae.build(arguments(star_vqvae, *words))
+    assert len(star_vqvae.build(arguments(star_vqvae, *words, "--skip-bad")).data.scenes) == 2
+
+
+def _wrong_size(tmp_path, scenes):
     from PIL import Image
 
     shutil.copytree(scenes.root, tmp_path / "wrong")

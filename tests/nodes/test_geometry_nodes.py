@@ -62,7 +62,7 @@ def test_crossfade_closes_steps_at_the_edges(node_classes, panorama) -> None:
     )
     for crossfade in (1, 17):
         with pytest.raises(
-            ValueError, match=f"crossfade is {crossfade}, and faces of 32 pixels take 2 to 16"
+            ValueError, match=f"crossfade must be 0, or from 2 to 16, half a face, got {crossfade}"
         ):
             run(node, faces=stepped, height=0, crossfade=crossfade)
 

@@ -92,7 +92,8 @@ def test_what_is_missing_is_named_with_where_from_and_where_to(node_classes, run
         "model": ("no file 'gone' in models/diffusion_models", "taocrayon/STAR to models/diffusion_models/"),
         "vqvae": ("no file 'gone' in models/vae", "FoundationVision/var to models/vae/"),
         "text": (
-            "no folder 'gone'",
+            "no folder 'gone' with text_encoder/ and tokenizer/ in models/diffusers, models/diffusion_models, "
+            "models/text_encoders. ",
             "stable-diffusion-2-1 to models/diffusers/stable-diffusion-2-1/",
         ),
     }
@@ -173,6 +174,8 @@ def test_options_reach_the_engine(run, engine, condition, core) -> None:
         assert torch.equal(latents, core.sample(own, seed=5, **options)), inputs
     with pytest.raises(ValueError, match="cross_attention 'row0'"):
         run(SAMPLE, engine=engine, condition=condition, **INPUTS, cross_attention="row0")
+    with pytest.raises(ValueError, match="cfg must be a number from 0 to 100, got -0.5"):
+        run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, "cfg": -0.5})
 
 
 def test_negative_prompt_reaches_the_engine(run, engine, condition, core) -> None:

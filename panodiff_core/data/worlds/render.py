@@ -17,6 +17,7 @@ from .sky import Sky
 from .skyline import Skyline
 
 
+@torch.autocast("cpu", enabled=False)  # a training that renders on the way may compute in 16 bits
 def render(scene: Scene, directions: Tensor, time: float = 0.0, pixel_angle: float = math.pi / 256) -> Tensor:
     """Colour seen along each direction.
 

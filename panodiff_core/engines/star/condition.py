@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -111,7 +111,8 @@ def read_texts(
     """
     if faces is not None:
         check_texts(faces)
-    scenes = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+    several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
+    scenes = tuple(prompt) if several else (prompt,)
     apart = bool(frames) if faces is None else bool(faces)
     of_faces = tuple(texts_of_faces(str(scene), faces or {}, frames) for scene in scenes) if apart else ()
     flat = tuple(text for scene in of_faces for text in scene)

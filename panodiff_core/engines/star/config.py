@@ -64,7 +64,7 @@ class VQVAEConfig:
         """Pixels per latent and axis."""
         return 2 ** (len(self.multipliers) - 1)
 
-    def changed(self, **options: Any) -> VQVAEConfig:
+    def changed(self, /, **options: Any) -> VQVAEConfig:
         """A copy with the `options` that are not None. Raises InputError for an unknown or bad one."""
         return _changed(self, options)
 
@@ -140,7 +140,7 @@ class STARConfig:
         """The first scale that the masked sampler takes over."""
         return len(self.patch_nums) - 1 if self.from_idx is None else self.from_idx
 
-    def changed(self, **options: Any) -> STARConfig:
+    def changed(self, /, **options: Any) -> STARConfig:
         """A copy with the `options` that are not None. Raises InputError for an unknown or bad one."""
         return _changed(self, options)
 
@@ -181,7 +181,7 @@ class FaceRayConfig:
                 f"ray_subdim {self.ray_subdim} must be a multiple of 3 and at most head_dim {self.head_dim}"
             )
 
-    def changed(self, **options: Any) -> FaceRayConfig:
+    def changed(self, /, **options: Any) -> FaceRayConfig:
         """A copy with the `options` that are not None. Raises InputError for an unknown or bad one."""
         return _changed(self, options)
 

@@ -13,9 +13,13 @@ from .vqvae import VQVAE
 
 
 def check_latents(latents: Tensor, channels: int, side: int, faces: bool) -> None:
-    """Raises InputError unless latents are [B, channels, side, side], of whole cubes where `faces`."""
+    """Raises InputError unless latents are floats [B, channels, side, side], of whole cubes where `faces`."""
+    wanted = f"latents must be [B, {channels}, {side}, {side}]"
+    if not isinstance(latents, Tensor) or not latents.is_floating_point():
+        kind = latents.dtype if isinstance(latents, Tensor) else type(latents).__name__
+        raise InputError(f"{wanted} of floats, as sample gives them, got {kind}")
     if latents.ndim != 4 or latents.shape[1:] != (channels, side, side) or not len(latents):
-        raise InputError(f"latents must be [B, {channels}, {side}, {side}], got {list(latents.shape)}")
+        raise InputError(f"{wanted}, got {list(latents.shape)}")
     if faces and len(latents) % len(FACES):
         raise InputError(
             f"{len(latents)} latents are no whole number of cubes, which have six faces each: give all faces, or "

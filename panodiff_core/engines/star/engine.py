@@ -23,7 +23,7 @@ from ...runtime.progress import OnStep, OnTile
 from .checkpoint import Components
 from .condition import StarCondition, read_texts
 from .decoding import as_pictures, check_latents, decode_in_parts
-from .faceray import FaceRayBranches
+from .faceray import FaceRayBranches, check_strength
 from .inference import generate
 from .loading import read_model
 from .masked_steps import VERSIONS
@@ -32,6 +32,9 @@ from .options import GenerationOptions, check_parts
 from .text import TextFeatures, TextTower
 
 log = logging.getLogger(__name__)
+
+MOST_CUBES = 4096
+"""Per prompt and call."""
 
 
 class STAREngine:
@@ -109,6 +112,7 @@ class STAREngine:
 
         `options` are those of `sample`. The generator comes whole in every mode. Raises InputError as `sample` does.
         """
+        check_count("batch_size", batch_size, 1, MOST_CUBES)
         job = self._job(self._choose(options), batch_size, len(FACES) if faces else 1)
         device = getattr(self.placement, "device", None)
         return estimate_modes(self.stages, device, self._stage_bytes(job))
@@ -165,7 +169,7 @@ class STAREngine:
         """
         choice = self._choose(options)
         check_count("seed", seed, 0, 2**64 - 1)
-        check_count("batch_size", batch_size, 1, 4096)
+        check_count("batch_size", batch_size, 1, MOST_CUBES)
         group = len(FACES) if faces else 1
         if not isinstance(condition, StarCondition):
             raise InputError(
@@ -246,6 +250,7 @@ class STAREngine:
 
     def _branches(self, faces: bool, strength: float) -> FaceRayBranches | None:
         """The adapters for a run. Raises InputError for a strength that nothing here could have."""
+        check_strength("adapter_strength", strength)
         if self.has_faceray:
             return self.generator.branches(strength if faces else 0.0)
         if strength not in (0.0, 1.0):
@@ -257,12 +262,7 @@ class STAREngine:
 
     def _choose(self, options: Mapping[str, Any]) -> GenerationOptions:
         choice = self.config.defaults.changed(**options)
-        own = self.config.generator.cross_attention
-        if self.has_faceray and choice.cross_attention not in (None, own):
-            raise InputError(
-                f"cross_attention {choice.cross_attention!r} is not what the adapters of this model were trained with, "
-                f"{own!r}: leave it out"
-            )
+        self.config.check(choice)
         return choice
 
     def _job(self, options: GenerationOptions, units: int, group: int) -> Job:

@@ -1,12 +1,12 @@
 """From text to latents, scale by scale, with guidance, filters and the masked sampler.
 
-A *unit* is what belongs together: one picture, or the six faces of a cube (`group` rows). Rows of the network are
-[units, halves, group], the halves being the conditional and, with guidance, the unconditional text.
+A *unit* is what belongs together: one picture, or the six faces of a cube (`group` rows). How the generator is asked for
+their features is in `rows`; here codes are drawn from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,17 +14,15 @@ from torch import Tensor
 
 from ...runtime.errors import NumericalError
 from ...runtime.progress import OnStep, Step
-from .attention import TextKeys
 from .blocks import Branches
-from .cache import KVCache
 from .draws import RandomSource, SeededDraws
 from .filters import sample_codes, smooth_temperature, soft_one_hot
 from .generator import STARGenerator
 from .masked_sampler import MaskedSampler
 from .masked_steps import LONG_FROM, MaskedStep, draw_in_steps, reveal_counts, step_count
 from .options import GenerationOptions, check_parts
-from .parts import pictures_together, times, units_together
-from .span import Span
+from .parts import pictures_together, times
+from .rows import CachedRows
 from .text import TextFeatures
 from .vqvae.quantizer import Quantizer
 
@@ -70,8 +68,10 @@ def generate(
     """
     options = options or GenerationOptions()
     check_parts(generator, quantizer, text, unconditional, options, group, sampler, row_text)
-    run = _Run(generator, quantizer, options, group, sampler, branches, on_step, watch or Watch())
-    run.listen(text, unconditional, row_text, dtype or generator.dtype)
+    rows = CachedRows(
+        generator, options, text, unconditional, row_text, group, branches, dtype or generator.dtype
+    )
+    run = _Run(rows, quantizer, sampler, on_step, watch or Watch())
     return run.generate(draws or SeededDraws(seed, len(text), group))
 
 
@@ -80,19 +80,16 @@ class _Run:
 
     def __init__(
         self,
-        generator: STARGenerator,
+        rows: CachedRows,
         quantizer: Quantizer,
-        options: GenerationOptions,
-        group: int,
         sampler: MaskedSampler | None,
-        branches: Branches | None,
         on_step: OnStep | None,
         watch: Watch,
     ) -> None:
-        self.generator, self.quantizer, self.options = generator, quantizer, options
-        self.scales, self.group, self.sampler = generator.scales, group, sampler
-        self.branches, self.on_step, self.watch = branches, on_step, watch
-        self.halves = 2 if options.cfg else 1
+        self.rows, self.generator, self.options = rows, rows.generator, rows.options
+        self.quantizer, self.sampler, self.on_step, self.watch = quantizer, sampler, on_step, watch
+        self.scales, self.group, self.halves = rows.generator.scales, rows.group, rows.halves
+        options = rows.options
         self.first_masked = len(self.scales) if options.sampler == "off" else sampler.config.sampler_from
         masked = range(self.first_masked, len(self.scales))
         self.counts = {
@@ -101,44 +98,10 @@ class _Run:
         self.total = self.first_masked + sum(map(len, self.counts.values()))
         self.done = 0
 
-    def listen(
-        self,
-        text: TextFeatures,
-        unconditional: TextFeatures | None,
-        row_text: TextFeatures | None,
-        dtype: torch.dtype,
-    ) -> None:
-        """Everything that is computed of the text, once: the pooled rows, and each block's keys and values.
-
-        A unit has one text for all its rows, or `spread` of them.
-        """
-        self.device, self.dtype, self.units = text.hidden.device, dtype, len(text)
-        self.spread = 1 if row_text is None else self.group
-        scene = text.to(self.device, dtype)
-        text = both = scene if row_text is None else row_text.to(self.device, dtype)
-        if self.halves == 2:
-            empty = unconditional.repeat(self.units).to(self.device, dtype)
-            both = text.interleave(empty.each(self.spread), self.spread)
-            scene = scene.interleave(empty)
-        self.pooled, self.scene_pooled = both.pooled, scene.pooled
-        self.mode = self.options.cross_attention or self.generator.config.cross_attention
-        rows = self.units * self.halves * self.group
-        if self.mode == "row0":
-            keys = self.generator.text_keys(text[:1], rows, 1)
-        elif self.mode == "cond_shared":
-            keys = self.generator.text_keys(text, self.halves, self.group)
-        else:
-            keys = self.generator.text_keys(both)
-        self.keys = list(keys)
-        config = self.generator.config
-        self.cache = KVCache(
-            self.scales, config.depth, rows, config.heads, config.head_dim, dtype=dtype, device=self.device
-        )
-
     def generate(self, draws: RandomSource) -> Tensor:
         """All scales, coarse to fine."""
         self.draws = draws
-        self.latents = self.quantizer.start(self.units * self.group).to(self.device)
+        self.latents = self.quantizer.start(self.rows.units * self.group).to(self.rows.device)
         for scale in range(len(self.scales)):
             codes = self._masked(scale) if scale >= self.first_masked else self._plain(scale)
             self.latents = self.quantizer.add_scale(self.latents, codes, scale)
@@ -149,7 +112,7 @@ class _Run:
     def _plain(self, scale: int) -> Tensor:
         """The codes of a scale in one pass, part by part."""
         numbers, codes = self._numbers(scale), []
-        for units in self._parts(self.scales.lengths[scale]):
+        for units in self.rows.parts(self.scales.lengths[scale]):
             drawn = self._drawn(scale, units, None if numbers is None else numbers[units])
             if self.watch.drawn is not None and not self.options.more_smooth:
                 self.watch.drawn(scale, drawn)
@@ -174,7 +137,7 @@ class _Run:
         drawn, seen = [], []
         for place in pictures_together(len(halves), self.group, each):
             logits = self._guided(scale, halves[place[0], :, place[1]], self.generator, weight)
-            given = None if numbers is None else numbers[place].flatten(0, 1).to(self.device)
+            given = None if numbers is None else numbers[place].flatten(0, 1).to(self.rows.device)
             drawn.append(self._choice(scale, logits, given))
             if self.watch.logits is not None:
                 seen.append(logits)
@@ -196,29 +159,15 @@ class _Run:
 
     def _features(self, scale: int, units: slice) -> Tensor:
         """The generator's features of some units at a scale [rows, N, C]."""
-        if scale == 0:
-            x = self.generator.start(self.pooled[times(self._text_rows(units), self.spread)])
-            x = x.unflatten(0, (-1, self.halves, self.spread)).expand(-1, -1, self.group, -1, -1)
-        else:
-            seen = self.quantizer.next_input(self.latents[self._image_rows(units)], scale)
-            x = self.generator.embed(seen.to(self.dtype), (scale,)).unflatten(0, (-1, 1, self.group))
-            x = x.expand(-1, self.halves, -1, -1, -1)
-        span, rows = Span((scale,)), self.halves * self.group
-        attends = self.cache.attends(
-            scale, self.generator.attention, slice(units.start * rows, units.stop * rows)
-        )
-        return self.generator.run(x.flatten(0, 2), span, attends, self._texts(units), self.branches)
-
-    def _texts(self, units: slice) -> Iterator[TextKeys]:
-        if units == slice(0, self.units):
-            return iter(self.keys)
-        rows = self._text_rows(units) if self.mode == "per_row" else units
-        return (keys.part(times(rows, self.spread)) for keys in self.keys)
+        seen = None
+        if scale:
+            seen = self.quantizer.next_input(self.latents[times(units, self.group)], scale)
+        return self.rows.features(scale, units, seen)
 
     def _masked(self, scale: int) -> Tensor:
         """The codes of a scale in the masked sampler's steps."""
-        length, options = self.scales.lengths[scale], self.options
-        parts = list(self._parts(length))
+        length, options, device = self.scales.lengths[scale], self.options, self.rows.device
+        parts = list(self.rows.parts(length))
         features = [self._features(scale, units) for units in parts]
         given = None
         if options.sampler == "1024" and scale < LONG_FROM:
@@ -231,7 +180,7 @@ class _Run:
 
         def draw(logits: Tensor) -> tuple[Tensor, Tensor]:
             top_k = self._top_k(scale)
-            uniform = None if top_k == 1 else self.draws.tokens(length).to(self.device)
+            uniform = None if top_k == 1 else self.draws.tokens(length).to(device)
             return sample_codes(logits, uniform, top_k, options.top_p)
 
         def told(step: MaskedStep) -> None:
@@ -239,26 +188,26 @@ class _Run:
                 self.watch.masked(scale, step)
             self._tell(step.codes, scale)
 
-        shape = (self.units * self.group, length, self.quantizer.config.latent_channels)
+        shape = (self.rows.units * self.group, length, self.quantizer.config.latent_channels)
         return draw_in_steps(
             self.counts[scale],
             given,
             predict,
             draw,
-            lambda: self.draws.confidences(length).to(self.device),
+            lambda: self.draws.confidences(length).to(device),
             self.quantizer.codes,
-            torch.zeros(shape, device=self.device),
+            torch.zeros(shape, device=device),
             told,
         )
 
     def _sampler_logits(self, scale: int, units: slice, features: Tensor, known: Tensor) -> Tensor:
         """Guided logits of the masked sampler; the rows of a unit are one sequence."""
         width = self.group * self.scales.lengths[scale]
-        codes = known[self._image_rows(units)].to(self.dtype).reshape(-1, 1, width, known.shape[-1])
+        codes = known[times(units, self.group)].to(self.rows.dtype).reshape(-1, 1, width, known.shape[-1])
         codes = codes.expand(-1, self.halves, -1, -1).flatten(0, 1)
         joined = features.reshape(len(codes), width, -1)
-        pooled = self.scene_pooled[self._text_rows(units)]
-        out = self.sampler.features(codes, joined, pooled, (scale,) * self.group, self.branches)
+        pooled = self.rows.scene_pooled[times(units, self.halves)]
+        out = self.sampler.features(codes, joined, pooled, (scale,) * self.group, self.rows.branches)
         return self._told(scale, out, self.sampler, self.options.cfg)
 
     def _halves(self, features: Tensor, scale: int) -> Tensor:
@@ -285,7 +234,7 @@ class _Run:
         normed = network.head_input(halves)
         mixed = normed[:, 0]
         if self.halves == 2 and weight:
-            mixed = torch.lerp(normed[:, 1].float(), mixed.float(), 1.0 + weight).to(self.dtype)
+            mixed = torch.lerp(normed[:, 1].float(), mixed.float(), 1.0 + weight).to(self.rows.dtype)
         logits = network.head_output(mixed.flatten(0, 1))
         if not torch.isfinite(logits.amax()):
             raise NumericalError(
@@ -293,18 +242,6 @@ class _Run:
                 "use float32 or bfloat16"
             )
         return logits
-
-    def _parts(self, length: int) -> Iterator[slice]:
-        """Units that pass together. In mode "row0" all do, since they hear the first row."""
-        tokens = self.halves * self.group * length
-        most = self.units * tokens if self.mode == "row0" else self.options.part_tokens
-        return units_together(self.units, tokens, most)
-
-    def _text_rows(self, units: slice) -> slice:
-        return times(units, self.halves)
-
-    def _image_rows(self, units: slice) -> slice:
-        return times(units, self.group)
 
     def _progress(self, scale: int) -> float:
         return scale / max(1, len(self.scales) - 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...runtime.errors import InputError, MemoryLimitError
 from ...runtime.memory import gigabytes
 from .cache import cache_bytes
-from .config import STARConfig
+from .config import STARConfig, VQVAEConfig
 from .options import GenerationOptions
 from .parts import pictures_at_once
 from .scales import Scales
@@ -80,7 +80,12 @@ def text_bytes(tower: TextTower, texts: int) -> int:
 
 def face_bytes(vqvae: VQVAE) -> int:
     """Activations while one picture is decoded, in float32."""
-    return 4 * FULL_SIZE_MAPS * vqvae.pixel_side**2 * max(vqvae.config.widths[:2])
+    return picture_bytes(vqvae.config, vqvae.pixel_side)
+
+
+def picture_bytes(config: VQVAEConfig, side: int) -> int:
+    """The same for a picture of `side` pixels, before there is an autoencoder."""
+    return 4 * FULL_SIZE_MAPS * side**2 * max(config.widths[:2])
 
 
 def decoded_together(face: int, room: int | None, memory_gb: float | None) -> int:
@@ -90,7 +95,8 @@ def decoded_together(face: int, room: int | None, memory_gb: float | None) -> in
     """
     if memory_gb is None:
         return max(1, min(DECODE_BYTES, DECODE_BYTES if room is None else room) // face)
-    if not face <= memory_gb * 2**30 < float("inf"):
+    number = isinstance(memory_gb, (int, float)) and not isinstance(memory_gb, bool)
+    if not number or not face <= memory_gb * 2**30 < float("inf"):
         raise InputError(
             f"memory_gb is {memory_gb!r}, and one face takes {face / 2**30:.3f} GB to decode: give at least that"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ...runtime.errors import InputError
-from .config import CROSS_ATTENTION
+from .config import CROSS_ATTENTION, STARConfig
 from .filters import check_filters
 from .generator import STARGenerator, check_text
 from .masked_sampler import MaskedSampler
@@ -43,6 +43,8 @@ class GenerationOptions:
             raise InputError(f"cfg must be a number from 0 to 100, got {self.cfg!r}")
         for top_k in self.top_k if isinstance(self.top_k, tuple) else (self.top_k,):
             check_filters(top_k, self.top_p)
+        if not isinstance(self.more_smooth, bool):
+            raise InputError(f"more_smooth must be true or false, got {self.more_smooth!r}")
         if self.sampler not in VERSIONS:
             raise InputError(f"sampler must be one of {', '.join(VERSIONS)}, got {self.sampler!r}")
         if self.cross_attention not in (None, *CROSS_ATTENTION):
@@ -56,7 +58,7 @@ class GenerationOptions:
         ):
             raise InputError(f"part_tokens must be a whole number of at least 1, got {self.part_tokens!r}")
 
-    def changed(self, **options: Any) -> GenerationOptions:
+    def changed(self, /, **options: Any) -> GenerationOptions:
         """A copy with the `options` that are not None; a list of top_k is taken, too. Raises InputError for an unknown or
         bad one.
         """
@@ -68,6 +70,26 @@ class GenerationOptions:
         if isinstance(given.get("top_k"), list):
             given["top_k"] = tuple(given["top_k"])
         return replace(self, **given)
+
+
+def check_choice(
+    options: GenerationOptions, config: STARConfig, *, sampler: bool, adapters: bool = False
+) -> None:
+    """Raises InputError for what a model of this configuration cannot do; `sampler`, `adapters`: whether it has them."""
+    own, scales = config.cross_attention, len(config.patch_nums)
+    if adapters and options.cross_attention not in (None, own):
+        raise InputError(
+            f"cross_attention {options.cross_attention!r} is not what the adapters of this model were trained with, "
+            f"{own!r}: leave it out"
+        )
+    if options.sampler != "off" and not sampler:
+        raise InputError(
+            f'sampler {options.sampler!r} needs a model with a masked sampler: use "off", or load one'
+        )
+    if isinstance(options.top_k, tuple) and len(options.top_k) != scales:
+        raise InputError(
+            f"top_k has {len(options.top_k)} numbers for {scales} scales: give one per scale, or one"
+        )
 
 
 def _check_row_text(text: TextFeatures, rows: int, mode: str) -> None:
@@ -109,14 +131,6 @@ def check_parts(
             )
         check_text(unconditional, generator.config)
         unconditional.repeat(len(text))
-    if options.sampler != "off" and sampler is None:
-        raise InputError(
-            f'sampler {options.sampler!r} needs a model with a masked sampler: use "off", or load one'
-        )
-    scales = len(generator.scales)
+    check_choice(options, generator.config, sampler=sampler is not None)
     if quantizer.scales != generator.scales:
         raise InputError(f"the autoencoder has {quantizer.scales} and the generator {generator.scales}")
-    if isinstance(options.top_k, tuple) and len(options.top_k) != scales:
-        raise InputError(
-            f"top_k has {len(options.top_k)} numbers for {scales} scales: give one per scale, or one"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -61,19 +61,44 @@ class CubeModel:
         """Words around the texts of faces, for the model that comes out: those that its captions had."""
         return FACE_TEXTS if self.teacher.captions == "face" else {}
 
+    @property
+    def defaults(self) -> GenerationOptions:
+        """How the model that comes out samples: as before, but its adapters say how text is heard."""
+        return replace(self.source.config.defaults, cross_attention=None)
+
 
 def adapter_config(source: ModelSource, asked: FaceRayConfig | None) -> FaceRayConfig:
-    """Settings of the adapters: the source's own, else those asked for, else by the generator's width."""
+    """Settings of the adapters: the source's own, else those asked for, else by the generator's width.
+
+    Raises InputError where the source's own are others than those asked for.
+    """
+    own = source.config.faceray
+    if own is not None and asked is not None and asked != own:
+        wrong = (each.name for each in fields(own) if getattr(own, each.name) != getattr(asked, each.name))
+        told = ", ".join(f"{name} {getattr(own, name)}, asked {getattr(asked, name)}" for name in wrong)
+        raise InputError(
+            f"{source.where} has adapters of other settings: {told}. Leave these options out, or start from a generator "
+            "without adapters"
+        )
     default = SMALL_FACERAY if source.config.generator.width < SMALL_WIDTH else FaceRayConfig()
-    return source.config.faceray or asked or default
+    return own or asked or default
 
 
 def sampler_blocks(source: ModelSource, asked: int | None) -> int:
-    """Blocks of a fresh masked sampler: those asked for, else by the generator's width. Raises InputError."""
+    """Blocks of the masked sampler: the source's own, else those asked for, else by the generator's width.
+
+    Raises InputError for none, or others than the source's own.
+    """
+    own = source.config.generator.sampler_blocks
     if asked is not None and asked < 1:
         raise InputError(f"--sampler-blocks must be at least 1, got {asked}")
+    if own and asked not in (None, own):
+        raise InputError(
+            f"{source.where} has a masked sampler of {own} blocks, asked {asked}: leave --sampler-blocks out, or start from "
+            "a model without one"
+        )
     small = source.config.generator.width < SMALL_WIDTH
-    return asked or (SMALL_SAMPLER_BLOCKS if small else SAMPLER_BLOCKS)
+    return own or asked or (SMALL_SAMPLER_BLOCKS if small else SAMPLER_BLOCKS)
 
 
 def add_cube_arguments(parser: argparse.ArgumentParser) -> None:

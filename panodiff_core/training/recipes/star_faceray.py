@@ -92,7 +92,7 @@ class FaceRayRecipe:
             tower=module.teacher.tower if self.model.kind == "small" else None,
             carried=of_sampler,
             face_texts=self.model.face_texts,
-            defaults=self.model.source.config.defaults,
+            defaults=self.model.defaults,
             kind=self.model.kind,
         )
         write_star(folder, parts, star_card(parts, self._stage(run)))
@@ -103,6 +103,9 @@ class FaceRayRecipe:
             "lambda_seam": plan.lambda_seam,
             "seam_warmup_ratio": plan.seam_warmup_ratio,
             "pairing": plan.pairing,
+            "wrong_starts": plan.wrong_starts,
+            "coarse-until": plan.coarse.until,
+            "coarse-scales": plan.coarse.scales,
             "adapter-dim": faceray.adapter_dim,
             "adapter-heads": faceray.heads,
             "ray-subdim": faceray.ray_subdim,
@@ -175,11 +178,12 @@ def build(args: argparse.Namespace) -> FaceRayRecipe:
 def _adapters(args: argparse.Namespace, model: CubeModel) -> FaceRayConfig:
     """The default adapters with the options that were given."""
     base = adapter_config(model.source, None)
-    dim, heads = args.adapter_dim or base.adapter_dim, args.adapter_heads or base.heads
+    dim = base.adapter_dim if args.adapter_dim is None else args.adapter_dim
+    heads = base.heads if args.adapter_heads is None else args.adapter_heads
     return base.changed(
         adapter_dim=dim,
         heads=heads,
-        head_dim=dim // heads,
+        head_dim=max(1, dim) // max(1, heads),
         ray_subdim=args.ray_subdim,
         depth_matched=args.depth_matched or None,
         adapter_input=args.adapter_input,

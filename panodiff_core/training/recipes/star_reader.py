@@ -133,16 +133,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="folder of held-out worlds (--split held_out): they decide which attributes count on which faces",
     )
+    add("--skip-bad", action="store_true", help="leave out scenes that cannot be read")
     add("--batch-size", type=int, default=32, help="faces per step (default 32)")
 
 
 def build(args: argparse.Namespace) -> FaceReaderRecipe:
     """The recipe that the command line describes."""
-    folders = tuple(WorldScenes(CubemapScenes(folder, SIZE)) for folder in args.scenes)
-    check = WorldScenes(CubemapScenes(args.check, SIZE))
+    *folders, check = (
+        WorldScenes(CubemapScenes(folder, SIZE, skip_bad=args.skip_bad))
+        for folder in (*args.scenes, args.check)
+    )
     if not check.held_out:
         raise InputError(
             f"--check {args.check} holds worlds that were trained on, or round trips: render held-out ones with "
             "`train cubemap-scenes --split held_out`"
         )
-    return FaceReaderRecipe(folders, check, args.batch_size, args.seed)
+    return FaceReaderRecipe(tuple(folders), check, args.batch_size, args.seed)

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="folder from `train cubemap-scenes`, of the autoencoder's picture size",
     )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out scenes that cannot be read")
     parser.add_argument("--count", type=int, default=750)
 
 
@@ -45,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
         if done % 50 == 0 or done == total:
             log.info("%d of %d scenes, %.0f s", done, total, time.monotonic() - start)
 
-    scenes = CubemapScenes(args.scenes, vqvae.pixel_side)
+    scenes = CubemapScenes(args.scenes, vqvae.pixel_side, skip_bad=args.skip_bad)
     write_round_trips(args.out, scenes, trip, args.count, on_scene=report)
     return 0

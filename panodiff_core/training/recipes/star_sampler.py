@@ -80,7 +80,7 @@ class SamplerRecipe:
             faceray=self.faceray,
             tower=module.teacher.tower if self.model.kind == "small" else None,
             face_texts=self.model.face_texts,
-            defaults=self.model.source.config.defaults,
+            defaults=self.model.defaults,
             kind=self.model.kind,
         )
         options = {"sampler-blocks": module.sampler.config.sampler_blocks, "optimizer": self.optimizer}

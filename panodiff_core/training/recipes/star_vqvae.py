@@ -201,6 +201,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="cut the faces out of panoramas from `train worlds-cache`; without either, worlds are rendered on the way",
     )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out scenes that cannot be read")
     parser.add_argument("--batch-size", type=int, default=8, help="faces per step (default 8)")
     parser.add_argument("--patch-nums", type=whole_numbers, default=SMALL_SCALES, help="sides of the scales")
     parser.add_argument("--channels", type=int, default=small.channels)
@@ -255,7 +256,8 @@ def _faces(args: argparse.Namespace, size: int) -> Dataset:
     if args.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.scenes is not None:
-        return SceneFaces(CubemapScenes(args.scenes, size), args.batch_size, args.seed)
+        scenes = CubemapScenes(args.scenes, size, skip_bad=args.skip_bad)
+        return SceneFaces(scenes, args.batch_size, args.seed)
     if args.cache is not None:
         return PanoramaFaces(PanoramaCache(args.cache), size, args.batch_size, args.seed)
     return WorldFaces(size, args.batch_size, args.seed)

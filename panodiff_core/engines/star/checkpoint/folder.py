@@ -24,7 +24,7 @@ from ....io.json_file import read_json
 from ....runtime.errors import CheckpointError, InputError
 from ..config import FaceRayConfig, STARConfig, VQVAEConfig
 from ..face_texts import check_frames
-from ..options import GenerationOptions
+from ..options import GenerationOptions, check_choice
 from .filling import storage_type
 
 CONFIG_FILE, GENERATOR_STEM, VQVAE_STEM = "config.json", "star", "vqvae"
@@ -46,6 +46,11 @@ class ModelConfig:
     kind: str = "star"
     defaults: GenerationOptions = field(default_factory=GenerationOptions)
     face_texts: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, options: GenerationOptions) -> None:
+        """Raises InputError for options that such a model cannot do."""
+        sampler, adapters = self.generator.sampler_blocks > 0, self.faceray is not None
+        check_choice(options, self.generator, sampler=sampler, adapters=adapters)
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -69,7 +74,7 @@ def read_config(folder: Path) -> ModelConfig:
         if values.get(key) not in choices:
             wanted = " or ".join(repr(choice) for choice in choices)
             raise CheckpointError(f'{path}: "{key}" is {values.get(key)!r}, this version reads {wanted}')
-    return ModelConfig(
+    config = ModelConfig(
         _section(path, values, "generator", STARConfig()),
         _section(path, values, "vqvae", VQVAEConfig()),
         _section(path, values, "faceray", FaceRayConfig()) if "faceray" in values else None,
@@ -79,6 +84,11 @@ def read_config(folder: Path) -> ModelConfig:
         else GenerationOptions(),
         _face_texts(path, values.get("face_texts", {})),
     )
+    try:
+        config.check(config.defaults)
+    except InputError as error:
+        raise CheckpointError(f"{path}, defaults: {error}") from error
+    return config
 
 
 def write_config(folder: Path, config: ModelConfig) -> None:

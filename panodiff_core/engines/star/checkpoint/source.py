@@ -129,7 +129,10 @@ def _base(weights: StarWeights, name: str, preset: str | None) -> STARConfig:
         return base
     if noted is not None:
         known = (each for each in PRESETS.values() if each.patch_nums == noted)
-        return next(known, None) or STARConfig(patch_nums=noted)
+        try:
+            return next(known, None) or STARConfig(patch_nums=noted)
+        except InputError as error:
+            raise CheckpointError(f"{weights.where}, notes of its training: {error}") from error
     return _only_fitting(weights, name)
 
 

@@ -1,7 +1,7 @@
 """FaceRay: sparse attention across the edges of a cubemap's faces, in ray coordinates, beside STAR's own attention."""
 
 from .adapter import FaceRayAdapter
-from .branches import FaceRayBranches, freeze_backbone, seam_rule, unfreeze
+from .branches import FaceRayBranches, check_strength, freeze_backbone, seam_rule
 from .generator import FaceRayGenerator
 from .geometry import SeamRule, SeamTables, boundary_tokens, ray_frames, seam_tables
 from .layout import FaceRayLayout, face_layout, sampler_layout
@@ -17,6 +17,7 @@ __all__ = [
     "SeamRule",
     "SeamTables",
     "boundary_tokens",
+    "check_strength",
     "face_layout",
     "face_loss",
     "freeze_backbone",
@@ -26,5 +27,4 @@ __all__ = [
     "seam_rule",
     "seam_tables",
     "seam_weight",
-    "unfreeze",
 ]

@@ -36,10 +36,7 @@ class FaceRayBranches:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not abs(self.strength) < float("inf"):
-            raise InputError(
-                f"strength is {self.strength!r}; pass a finite number, 1 is as trained, 0 is off"
-            )
+        check_strength("strength", self.strength)
 
     def __call__(self, block: nn.Module, span: Span) -> Branch | None:
         adapter = getattr(block, ADAPTER, None)
@@ -62,6 +59,13 @@ class FaceRayBranches:
                 f"the masked sampler of a cubemap takes a text token and six grids of one scale, got {span}"
             )
         return sampler_layout(sides[0], rule, device)
+
+
+def check_strength(name: str, value: float) -> None:
+    """Raises InputError for anything but a finite number."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) < float("inf"):
+        raise InputError(f"{name} is {value!r}; pass a finite number, 1 is as trained, 0 is off")
 
 
 class WithAdapters:
@@ -119,11 +123,6 @@ def freeze_backbone(module: nn.Module, trainable: Iterable[str] = ()) -> list[st
         if learns:
             learning.append(name)
     return learning
-
-
-def unfreeze(module: nn.Module) -> None:
-    """Make every parameter trainable."""
-    module.requires_grad_(True)
 
 
 def _within(name: str, part: str) -> bool:
