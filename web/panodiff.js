@@ -8,7 +8,7 @@ import { app } from "../../scripts/app.js";
 
 /** A panel for the text that a node reports. */
 function text(name, minHeight, size) {
-  return { name, type: "PANODIFF_TEXT", minHeight, size, load: () => import("./viewer/node/text_widget.mjs") };
+  return { name, type: "PANODIFF_TEXT", minHeight, size, load: () => import("./text_widget.mjs") };
 }
 
 /** A viewer to look around in. */

@@ -319,6 +319,65 @@ def test_linked_viewers_move_together_until_one_is_unlinked_or_gone(page):
     assert viewers.locator(".pd360-said").inner_text() == "Linked viewers on this page: 1."
 
 
+def test_linked_viewers_can_be_compared_and_nothing_else_is_loaded_for_it(page, comfy):
+    comfy.pictures["other.png"] = png_bytes(OTHER)
+    nodes = [place(page), place(page)]
+    run(page, nodes[1], "other.png")
+    wait_until(page, "node => harness.view(node).picture.size[0] === 256", nodes[1])
+    viewers, bars = page.locator(".pd360"), page.locator(".pd360-compare")
+    pixels = [seen(page, node) for node in nodes]
+    assert np.abs(pixels[0] - pixels[1]).mean() > 10
+    for index in (0, 1):
+        assert not bars.nth(index).is_visible()
+        viewers.nth(index).focus()
+        page.keyboard.press("k")
+
+    def way(index: int, name: str) -> np.ndarray:
+        bars.nth(index).get_by_role("button", name=name).click()
+        return seen(page, nodes[index])
+
+    # Nobody asked for a comparison yet; each has the other as B.
+    assert bars.nth(0).is_visible() and bars.nth(1).is_visible() and textures(page) == 2
+    for index in (0, 1):
+        assert np.array_equal(seen(page, nodes[index]), pixels[index])
+        shown, middle = way(index, "Wipe"), pixels[0].shape[1] // 2
+        assert np.array_equal(shown[:, :middle], pixels[index][:, :middle])
+        assert np.array_equal(shown[:, middle:], pixels[1 - index][:, middle:])
+    largest = np.abs(pixels[0] - pixels[1]).max(-1)
+    assert np.abs(way(0, "Difference") - heat(page, 8 * largest / 255)).max() <= 1
+    assert textures(page) == 2
+    # A new picture of the other viewer is compared at once, without a touch of this one.
+    run(page, nodes[1], "pano.png")
+    black = heat(page, np.zeros(1))
+    wait_until(
+        page,
+        """([node, black]) => {
+          const view = harness.view(node);
+          const { data } = view.context.getImageData(0, 0, view.canvas.width, view.canvas.height);
+          return data.every((value, at) => at % 4 === 3 || value === black[at % 4]);
+        }""",
+        [nodes[0], np.round(black[0]).tolist()],
+    )
+    # A picture that came with A is B, whatever is linked.
+    run(page, nodes[0], "pano.png", "other.png")
+    wait_until(page, "harness.statistics().then(({ textures }) => textures === 3)")
+    assert np.abs(seen(page, nodes[0]) - black).max() > 50
+    run(page, nodes[0], "pano.png")
+    wait_until(page, "harness.statistics().then(({ textures }) => textures === 2)")
+    assert (seen(page, nodes[0]) == np.round(black)).all()
+    viewers.nth(0).focus()
+    page.keyboard.press("k")
+    wait_until(page, "[...document.querySelectorAll('.pd360')].every(({ dataset }) => dataset.compare === '')")
+    assert not bars.nth(0).is_visible() and not bars.nth(1).is_visible()
+    # Nor is anything left to compare when the other one goes.
+    viewers.nth(0).focus()
+    page.keyboard.press("k")
+    wait_until(page, "node => harness.view(node).root.dataset.compare !== ''", nodes[0])
+    page.evaluate("node => harness.remove(node)", nodes[1])
+    wait_until(page, "node => harness.view(node).root.dataset.compare === ''", nodes[0])
+    assert textures(page) == 1
+
+
 def numbers(pixels: np.ndarray) -> tuple[np.ndarray, str]:
     """Counts [4,256] of luminance and channels at the rows and columns that the viewer counts, and its text."""
     height, width = pixels.shape[:2]

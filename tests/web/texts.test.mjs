@@ -11,13 +11,13 @@ import { DE } from "../../web/viewer/texts/de.mjs";
 import { EN } from "../../web/viewer/texts/en.mjs";
 import { LANGUAGES, languageOf, text, useTexts } from "../../web/viewer/texts/text.mjs";
 
-const VIEWER = fileURLToPath(new URL("../../web/viewer/", import.meta.url));
+const WEB = fileURLToPath(new URL("../../web/", import.meta.url));
 const TABLES = { en: EN, de: DE };
 // The sources of all modules that may say something, without comments; shaders are another language.
 const SOURCES = new Map(
-  readdirSync(VIEWER, { recursive: true })
-    .filter((name) => name.endsWith(".mjs") && !/^texts.(en|de)\.mjs$|^gl.(shader|heat)/.test(name))
-    .map((name) => [name, readFileSync(VIEWER + name, "utf8").replace(/\/\*.*?\*\/|(?<=^|\s)\/\/[^\n]*/gs, "")]),
+  readdirSync(WEB, { recursive: true })
+    .filter((name) => name.endsWith(".mjs") && !/texts.(en|de)\.mjs$|gl.(shader|heat)/.test(name))
+    .map((name) => [name, readFileSync(WEB + name, "utf8").replace(/\/\*.*?\*\/|(?<=^|\s)\/\/[^\n]*/gs, "")]),
 );
 const CODE = [...SOURCES.values()].join("\n");
 

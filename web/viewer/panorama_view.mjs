@@ -10,11 +10,11 @@ import { Camera } from "./motion/camera.mjs";
 import { Controls } from "./motion/controls.mjs";
 import { DISPLAY, changedDisplay, displayIn } from "./picture/display.mjs";
 import { createLens, windowToLonLat } from "./geometry/lens.mjs";
-import { element, furnish } from "./panel/elements.mjs";
+import { element } from "./panel/elements.mjs";
 import { ModeSwitch } from "./motion/mode_switch.mjs";
 import { Overlay } from "./panel/overlay.mjs";
 import { acquireRenderer, releaseRenderer } from "./gl/renderer.mjs";
-import { closePicture, follow, pictureFor, warningsAbout } from "./picture/source.mjs";
+import { closePicture, follow, pictureFor, renew, warningsAbout } from "./picture/source.mjs";
 import { saveView } from "./picture/capture.mjs";
 import { text } from "./texts/text.mjs";
 
@@ -28,7 +28,7 @@ export class PanoramaView {
    *     `wheelNeedsFocus`: the wheel belongs to the page (a ComfyUI canvas) until the viewer was clicked
    */
   constructor(root, { label = text("viewer"), emptyText = "", wheelNeedsFocus = false } = {}) {
-    Object.assign(this, { root, emptyText, wheelNeedsFocus, onScreen: true, frame: 0, picture: null });
+    Object.assign(this, { root, emptyText, wheelNeedsFocus, onScreen: true, frame: 0, picture: null, peers: () => [] });
     root.panoramaView = this; // for scripts that drive the page
     const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
     this.camera = new Camera(() => motion.matches);
@@ -36,7 +36,7 @@ export class PanoramaView {
     this.display = DISPLAY;
     this.keys = new Map(); // what they do
     // Tools set `mask`, a MaskLayer over the picture, `painting` while a brush has the left button, `sighted`, called
-    // with whether the viewer came into sight, and `restored`, called when a lost context is back.
+    // with whether the viewer came into sight, `restored`, called when a context is back, and `peers`, linked viewers.
     this.drawn = []; // what is called after each drawing
     this.paint = (...how) => this.renderer.draw(this.picture, ...how); // a comparison draws two pictures
     this.listeners = new AbortController();
@@ -52,7 +52,7 @@ export class PanoramaView {
       tabindex: 0, role: "application", "aria-label": label,
       "data-capture-wheel": true, // ComfyUI leaves the wheel to a focused element that says so
     };
-    furnish(this.root, "pd360", attributes, this.canvas);
+    element(this.root, "pd360", attributes, this.canvas);
     this.overlay = new Overlay(this);
     this.controls = new Controls(this);
     this.canvas.addEventListener("pointerdown", () => this.overlay.options.toggle(false));
@@ -132,7 +132,7 @@ export class PanoramaView {
       this.overlay.options.show();
       this.overlay.showMessage("");
       this.root.classList.add("pd360-has-picture");
-      this.requestFrame();
+      renew(this);
     } finally {
       renderer?.deleteTexture(unseen);
       if (!picture.kept) closePicture(picture);
@@ -147,7 +147,7 @@ export class PanoramaView {
     this.root.classList.remove("pd360-has-picture");
     this.overlay.showNotices([]);
     this.overlay.showMessage(message, isError);
-    this.requestFrame();
+    renew(this);
   }
 
   /** Where the view looks: {yawDeg, pitchDeg, rollDeg, fovDeg}; `fovDeg` is horizontal. */

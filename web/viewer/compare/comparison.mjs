@@ -1,4 +1,7 @@
-/** A second picture, B, compared with the viewer's own, A, through the same camera: wipe, blink, difference. */
+/**
+ * A second picture, B, compared with the viewer's own, A, through the same camera: wipe, blink, difference. B is one
+ * that came with A, or else what another linked viewer shows.
+ */
 
 import { ERROR_COLOURS } from "../gl/error_colours.mjs";
 import { element, sliderRow, textButton } from "../panel/elements.mjs";
@@ -11,7 +14,7 @@ const WAYS = ["first", "wipe", "blink", "difference"];
 export class Comparison {
   /** Gives `view` its `compare(source)`. */
   constructor(view) {
-    Object.assign(this, { view, way: "wipe", edge: 50, scale: 8 });
+    Object.assign(this, { view, edge: 50, scale: 8 });
     this.makeBar(view.overlay);
     // Its thumb is the line itself; arrow keys move it by a hundredth.
     this.divider = element("input", "pd360-divider", {
@@ -19,8 +22,10 @@ export class Comparison {
       input: () => this.set({ edge: this.divider.valueAsNumber }),
     });
     view.canvas.after(this.divider);
-    view.setKeys({ a: () => this.texture && view.overlay.announce(this.flip()) });
+    view.setKeys({ a: () => this.other && view.overlay.announce(this.flip()) });
     view.paint = (...how) => this.paint(...how);
+    // Another viewer's picture comes and goes.
+    view.drawn.push(() => this.other === this.seen || this.set({}));
     view.compare = (source) => this.load(source);
     view.restored = () => {
       this.texture = null; // it went with the context
@@ -72,8 +77,11 @@ export class Comparison {
 
   /** Change the way (one of WAYS), scale, edge (in percent) or flipped: whether blinking shows B. */
   set(changes) {
-    const { view, way, scale, edge, flipped, choices, divider } = Object.assign(this, changes);
-    const on = this.texture ? way : "";
+    const { view, scale, edge, flipped, choices, divider, other } = Object.assign(this, changes);
+    // Who links viewers wants to see both, until he says otherwise.
+    const way = this.way ?? (this.texture ? "wipe" : "first");
+    const on = other ? way : "";
+    this.seen = other;
     // The style sheet shows what belongs to it.
     view.root.dataset.compare = on;
     clearInterval(this.timer);
@@ -92,15 +100,20 @@ export class Comparison {
     return this.choices[2].textContent;
   }
 
+  /** B, or nothing. */
+  get other() {
+    return this.texture ?? this.view.peers().find(({ picture }) => picture)?.picture;
+  }
+
   /** The textures that are looked at: none, A, or A and B. */
   get pictures() {
     const { picture } = this.view;
-    return [picture, picture && this.texture].filter(Boolean);
+    return [picture, picture && this.other].filter(Boolean);
   }
 
   paint(lens, display, target, options) {
-    const { view, way } = this;
-    const { renderer } = view;
+    const { renderer, root } = this.view;
+    const way = root.dataset.compare;
     const draw = (which, more) => renderer.draw(which, lens, display, target, { ...options, ...more });
     const [one, other] = this.pictures;
     const { width, height } = target.canvas;

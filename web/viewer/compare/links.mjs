@@ -1,4 +1,4 @@
-/** The viewers of a page that are linked: where one goes, the others go. No DOM here. */
+/** The viewers of a page that are linked: where one goes, the others go, and they can be compared. No DOM here. */
 
 import { text } from "../texts/text.mjs";
 
@@ -15,14 +15,26 @@ function follow(view, leader) {
   view.requestFrame();
 }
 
+/** The viewers that one is linked with. */
+export function peersOf(view) {
+  return linked.has(view) ? [...linked.keys()].filter((other) => other !== view) : [];
+}
+
+/** There is one more or less to compare with. */
+function redraw(view) {
+  for (const one of [view, ...peersOf(view)]) one.requestFrame();
+}
+
 /** Link a viewer; it goes where the others are. */
 export function link(view) {
   const [other = view] = linked.keys();
   follow(view, other);
+  redraw(view);
 }
 
 /** Returns whether it was linked. */
 export function unlink(view) {
+  redraw(view);
   return linked.delete(view);
 }
 
@@ -31,7 +43,7 @@ export function lead(view) {
   const place = placeOf(view);
   if ((linked.get(view) ?? place) === place) return;
   linked.set(view, place);
-  for (const other of linked.keys()) if (other !== view) follow(other, view);
+  for (const other of peersOf(view)) follow(other, view);
 }
 
 /** A button and a key that link a viewer with others. */
@@ -42,5 +54,6 @@ export function addLinkTool(view) {
     button.setAttribute("aria-pressed", !ended);
     view.overlay.say(ended ? text("unlinked") : text("linked", { count: linked.size }));
   }, { "aria-pressed": false });
+  view.peers = () => peersOf(view);
   view.drawn.push(() => lead(view));
 }

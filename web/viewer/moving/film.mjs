@@ -1,5 +1,6 @@
 /** A video file as the player plays it: the browser decodes it, its frames become the view's picture. */
 
+import { renew } from "../picture/source.mjs";
 import { text } from "../texts/text.mjs";
 
 export class Film {
@@ -69,7 +70,7 @@ export class Film {
     video.loop = loop;
     if (this.ready && view.picture && view.loaded?.source === source) {
       view.renderer.fill(view.picture, video);
-      view.requestFrame();
+      renew(view);
     }
     if (!this.following) return;
     const next = () => this.follow();

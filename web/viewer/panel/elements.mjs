@@ -2,13 +2,9 @@
 
 import { text } from "../texts/text.mjs";
 
-/** Of `attributes`, a function is a listener for the event of that name. */
+/** An element of a tag, or `tag` itself where it is one already. A function among `attributes` listens to that event. */
 export function element(tag, className, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), className, attributes, ...children);
-}
-
-/** As `element`, of an element that is there already. */
-export function furnish(made, className, attributes, ...children) {
+  const made = tag.nodeType ? tag : document.createElement(tag);
   made.className = className;
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(name, value);

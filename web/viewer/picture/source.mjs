@@ -81,6 +81,11 @@ export function closePicture({ bitmap, tiles, kept }) {
   if (kept || !tiles?.used) tiles?.close?.();
 }
 
+/** What a viewer shows is another picture, or more of it: draw it soon, and the viewers that compare it. */
+export function renew(view) {
+  for (const one of [view, ...view.peers()]) one.requestFrame();
+}
+
 /** Keep a viewer up to date with a picture that it shows: its `warnings`, see `Overlay.showNotices`, and its tiles. */
 export function follow(view, { tiles }, warnings, about) {
   const { overlay } = view;
@@ -88,7 +93,7 @@ export function follow(view, { tiles }, warnings, about) {
   if (!tiles) return;
   tiles.changed = (busy, problem) => {
     overlay.showBusy(busy);
-    view.requestFrame();
+    renew(view);
     if (problem) overlay.showNotices([...warnings, text("blurred", { problem: problem.message })], about);
   };
 }

@@ -1,8 +1,8 @@
 /** Text that a node reports (ui = { text: ["…"] }), shown on the node and kept with it. */
 
-import { element } from "../panel/elements.mjs";
-import { ensureStyles } from "./styles.mjs";
-import { text } from "../texts/text.mjs";
+import { element } from "./viewer/panel/elements.mjs";
+import { ensureStyles } from "./viewer/node/styles.mjs";
+import { text } from "./viewer/texts/text.mjs";
 
 const PROPERTY = "panodiff_text";
 
