@@ -84,7 +84,9 @@ def test_stitching_with_a_fade():
     assert faded[0, 0, row].diff().abs().max() < 0.06
     assert cube.to_equirect(40, 4).pixels.shape == (1, 3, 40, 80)
     for bad in (1, -2, SIZE // 2 + 1, 4.0, True):
-        with pytest.raises(pano.InputError, match=f"fade must be 0, or from 2 to {SIZE // 2}, half a face, got"):
+        with pytest.raises(
+            pano.InputError, match=f"fade must be 0, or from 2 to {SIZE // 2}, half a face, got"
+        ):
             cube.to_equirect(fade=bad)
     before, after = (pano.seam_report(pano.CubeFaces(f)) for f in (noisy(), crossfade_cube(noisy(), PIXELS)))
     assert before.ratio_1 > 5.0 and after.ratio_1 < 1.5 and len(after.edges) == 12

@@ -645,7 +645,11 @@ def test_where_to_get_names_origin_place_and_the_command_that_converts():
         (None, {"defaults": {"top_k": []}}, "defaults: top_k has 0 numbers for 6 scales"),
         (None, {"defaults": {"more_smooth": "no"}}, "defaults: more_smooth must be true or false, got 'no'"),
         (None, {"defaults": {"cross_attention": "row0"}}, "defaults: cross_attention 'row0' is not what the"),
-        (None, {"defaults": {"sampler": "new"}, "generator": {}}, "defaults: sampler 'new' needs a model with"),
+        (
+            None,
+            {"defaults": {"sampler": "new"}, "generator": {}},
+            "defaults: sampler 'new' needs a model with",
+        ),
     ],
 )
 def test_config_that_is_wrong(folder, section, changes, message):

@@ -782,7 +782,9 @@ def test_settings_of_what_the_source_has_already_are_not_ignored(tmp_path, cubes
     trainer.export(tmp_path / "whole")
     cubes = tmp_path / "whole"
     assert recipe(star_sampler).blocks == recipe(star_sampler, "--sampler-blocks", 1).blocks == 1
-    with pytest.raises(InputError, match="has a masked sampler of 1 blocks, asked 2: leave --sampler-blocks out"):
+    with pytest.raises(
+        InputError, match="has a masked sampler of 1 blocks, asked 2: leave --sampler-blocks out"
+    ):
         recipe(star_sampler, "--sampler-blocks", 2)
 
 

@@ -92,8 +92,10 @@ def test_what_is_missing_is_named_with_where_from_and_where_to(node_classes, run
         "model": ("no file 'gone' in models/diffusion_models", "taocrayon/STAR to models/diffusion_models/"),
         "vqvae": ("no file 'gone' in models/vae", "FoundationVision/var to models/vae/"),
         "text": (
-            "no folder 'gone' with text_encoder/ and tokenizer/ in models/diffusers, models/diffusion_models, "
-            "models/text_encoders. ",
+            (
+                "no folder 'gone' with text_encoder/ and tokenizer/ in models/diffusers, models/diffusion_models, "
+                "models/text_encoders. "
+            ),
             "stable-diffusion-2-1 to models/diffusers/stable-diffusion-2-1/",
         ),
     }

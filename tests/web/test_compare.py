@@ -367,7 +367,9 @@ def test_linked_viewers_can_be_compared_and_nothing_else_is_loaded_for_it(page, 
     assert (seen(page, nodes[0]) == np.round(black)).all()
     viewers.nth(0).focus()
     page.keyboard.press("k")
-    wait_until(page, "[...document.querySelectorAll('.pd360')].every(({ dataset }) => dataset.compare === '')")
+    wait_until(
+        page, "[...document.querySelectorAll('.pd360')].every(({ dataset }) => dataset.compare === '')"
+    )
     assert not bars.nth(0).is_visible() and not bars.nth(1).is_visible()
     # Nor is anything left to compare when the other one goes.
     viewers.nth(0).focus()
