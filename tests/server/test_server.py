@@ -17,7 +17,7 @@ pytestmark = pytest.mark.comfyui
 
 
 def test_pack_loads_without_complaint(server, definitions) -> None:
-    assert len([name for name in definitions if name.startswith("PanoDiff_")]) == 24
+    assert len([name for name in definitions if name.startswith("PanoDiff_")]) == 26
     log = server.log_text()
     assert re.search(rf"[\d.]+ seconds:[^\n]*{PACK}", log)
     assert "Error while calling comfy_entrypoint" not in log and "IMPORT FAILED" not in log

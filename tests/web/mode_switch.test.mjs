@@ -69,6 +69,24 @@ test("a whole picture stays whole when the window changes; a part stays that par
   assert.equal(camera.pose.fovDeg, 100);
 });
 
+test("a whole picture that was left comes back whole in a window of another shape; a part as that part", () => {
+  const { camera, modes } = made();
+  for (const mode of ["fisheye", "planet", "cubemap_cross", "cubemap_3x2"]) {
+    modes.setWindow(800, 400);
+    modes.enter(mode);
+    modes.enter("perspective");
+    modes.setWindow(1000, 300);
+    modes.enter(mode);
+    assert.equal(camera.pose.fovDeg, modes.home.fovDeg, mode);
+    camera.jumpTo({ fovDeg: 100 });
+    modes.enter("perspective");
+    modes.setWindow(700, 400);
+    modes.enter(mode);
+    assert.equal(camera.pose.fovDeg, 100, mode);
+    modes.enter("perspective");
+  }
+});
+
 test("unknown modes are refused, the same mode changes nothing", () => {
   const { modes } = made();
   assert.throws(() => modes.enter("mercator"), /no view mode “mercator”/);

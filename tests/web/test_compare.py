@@ -337,6 +337,9 @@ def test_linked_viewers_can_be_compared_and_nothing_else_is_loaded_for_it(page, 
         return seen(page, nodes[index])
 
     # Nobody asked for a comparison yet; each has the other as B.
+    wait_until(
+        page, "[...document.querySelectorAll('.pd360')].every(({ dataset }) => dataset.compare === 'first')"
+    )
     assert bars.nth(0).is_visible() and bars.nth(1).is_visible() and textures(page) == 2
     for index in (0, 1):
         assert np.array_equal(seen(page, nodes[index]), pixels[index])

@@ -128,7 +128,9 @@ def test_results_without_figures_and_pictures_without_measures_say_so(page, pict
     assert figures(page) == {"": "this picture is <b>30 x 20</b>"}
     assert not page.locator(".pd360-measures canvas").is_visible()
     node = place(page)
-    assert page.locator(".pd360-measures").last.locator("dd").inner_text() == "Run View Panorama for figures."
+    assert page.locator(".pd360-measures").last.locator("dd").inner_text() == (
+        "No figures of this picture. View Panorama measures panoramas when it runs, Cube Seam Report the edges of cubemaps."
+    )
     output = {"panodiff_panorama": [
         {"filename": "seamed.png", "subfolder": "", "type": "temp", "measures": measures_of(picture)}]}  # fmt: skip
     page.evaluate("([node, output]) => harness.run(node, output)", [node, output])

@@ -19,7 +19,7 @@ export class ModeSwitch {
   constructor(camera) {
     Object.assign(this, { camera, mode: "perspective", size: [1, 1] });
     this.places = new Map(); // where the modes of a place looked last
-    this.fovs = new Map(); // by mode
+    this.fovs = new Map(); // by mode, where it is not the one at home, which the window decides
     // 0 … 1, of the way from `before`, the mode and pose that are being left.
     this.progress = 1;
   }
@@ -50,7 +50,7 @@ export class ModeSwitch {
     const { camera, places, fovs } = this;
     const before = { mode: this.mode, pose: { ...camera.pose } };
     places.set(placeOf(before.mode), before.pose);
-    fovs.set(before.mode, before.pose.fovDeg);
+    fovs.set(before.mode, before.pose.fovDeg === this.home.fovDeg ? undefined : before.pose.fovDeg);
     Object.assign(this, { mode, before, progress: atOnce || camera.prefersStill() ? 1 : 0 });
     const { home } = this;
     // Looking up, down or at a planet for the first time keeps the yaw.

@@ -81,6 +81,7 @@ class PanoramaWidget {
     this.view.overlay.addTool("capture", "c", () => this.capture());
     // In LiteGraph; Nodes 2.0 hides it by the input's definition.
     strokes.hidden = true;
+    this.node.setDirtyCanvas?.(true);
     this.mask = new MaskTool(this.view, {
       read: () => strokes.value,
       write: (value) => this.fillIn({ [STROKES]: value }),

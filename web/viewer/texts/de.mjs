@@ -152,7 +152,7 @@ export const DE = Object.freeze({
   polesAre: "{top} oben · {bottom} unten",
   rows: "Verhältnis je Zeile",
   rowsAre: "höchstens {ratio}, bei Breite {lat}",
-  runForFigures: "View Panorama ausführen, um Zahlen zu sehen.",
+  runForFigures: "Keine Zahlen zu diesem Bild. View Panorama misst Panoramen, wenn es läuft, Cube Seam Report die Kanten von Cubemaps.",
 
   // Gyroscope and VR
   gyroscope: "Mit dem Gerät drehen",

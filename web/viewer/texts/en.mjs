@@ -152,7 +152,7 @@ export const EN = Object.freeze({
   polesAre: "{top} top · {bottom} bottom",
   rows: "Ratio by row",
   rowsAre: "largest {ratio} at lat {lat}",
-  runForFigures: "Run View Panorama for figures.",
+  runForFigures: "No figures of this picture. View Panorama measures panoramas when it runs, Cube Seam Report the edges of cubemaps.",
 
   // Gyroscope and VR
   gyroscope: "Turn with the device",
