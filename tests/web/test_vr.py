@@ -184,6 +184,18 @@ def test_the_viewer_on_the_page_goes_on_and_the_glasses_show_its_settings(page):
     assert page.evaluate("node => harness.pixels(node).mean", node) > 5
 
 
+def test_the_heat_map_stays_on_the_page(page):
+    """Its averages are measured in another framebuffer, in the middle of a drawing."""
+    node = place(page)
+    enter(page)
+    page.evaluate("node => harness.view(node).setDisplay({ exposureEv: -4 })", node)
+    plain = eyes(page)
+    page.evaluate("node => harness.view(node).setDisplay({ exposureEv: -2 })", node)
+    brighter = eyes(page)
+    page.evaluate("node => harness.view(node).setDisplay({ exposureEv: -4, heat: true })", node)
+    assert torch.equal(eyes(page), plain) and not torch.equal(brighter, plain)
+
+
 def test_the_session_ends_with_the_node(page):
     node = place(page)
     enter(page)

@@ -59,7 +59,8 @@ function drawEyes({ renderer, picture, mask, display }, layer, eyes, yawDeg) {
     const lens = lensAt(viewport);
     // Both eyes see nearly the same tiles.
     if (eye === eyes[0]) picture?.tiles?.see(lensAt({ x: 0, y: 0 }), display.smooth);
-    const shown = displayIn("perspective", { ...display, eye: eye.eye });
+    // The heat map measures its picture in a framebuffer of its own, in the middle of a drawing.
+    const shown = displayIn("perspective", { ...display, eye: eye.eye, heat: false });
     renderer.shade({ picture, lens, display: shown, mask: painted }, viewport);
   }
   gl.bindFramebuffer(gl.FRAMEBUFFER, null);
