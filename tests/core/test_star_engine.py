@@ -219,6 +219,14 @@ def test_previews(engine):
     assert torch.equal(engine.preview(single, faces=False), engine._preview(single))
 
 
+def test_a_printed_step_is_one_line(engine):
+    """`on_step=print` tells how far it is, not thousands of numbers."""
+    printed: list[str] = []
+    engine.sample(engine.encode(SEA), on_step=lambda step: printed.append(repr(step)))
+    assert printed[-1] == "Step(index=6, total=6, sigma=0.0)"
+    assert all(each.startswith("Step(index=") and "tensor" not in each for each in printed)
+
+
 def test_colours_are_fitted():
     """Latents that are a linear map of the colours are read back."""
     matrix = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
