@@ -561,7 +561,8 @@ def test_generate_end_to_end(here, folder, engine, capsys):
     ]
     assert cli.main(argv) == 0, capsys.readouterr().err
     printed = capsys.readouterr()
-    assert "step 13/13" in printed.err and printed.out.count("Seam ratio") == 2
+    assert "step 13/13" in printed.err
+    assert printed.out.count("Panorama, back meridian: Seam ratio") == printed.out.count("Seam ratio") == 2
     names = ["pano_1.html", "pano_1.png", "pano_2.html", "pano_2.png", "scene_1", "scene_2"]
     assert sorted(path.name for path in here.iterdir()) == names
     condition = engine.encode(SEA, "snow", faces={"U": "stars over {prompt}"})
@@ -580,12 +581,16 @@ def test_generate_end_to_end(here, folder, engine, capsys):
     assert expected.items() <= settings.items()
 
 
-def test_the_edges_of_a_cube_are_reported(here, capsys):
+@pytest.mark.parametrize(
+    ("fade", "label"), [(0, "Cube, 12 edges: "), (4, "Cube, 12 edges, before the fade over 4 px: ")]
+)
+def test_the_edges_of_a_cube_are_reported(here, capsys, fade, label):
     from panodiff_core.commands.generate import _write_cube
 
-    _write_cube(torch.rand(6, 3, 32, 32), (here / "scene",), SEA)
+    _write_cube(torch.rand(6, 3, 32, 32), (here / "scene",), SEA, fade)
     out = capsys.readouterr().out
     assert "12 cube edges; farthest from 1: " in out and f"faces    {here / 'scene'}" in out
+    assert f"{label}Seam ratio" in out
 
 
 @pytest.mark.parametrize(
