@@ -216,7 +216,8 @@ def test_previews(engine):
     assert all(each.min() >= 0 and each.max() <= 1 and each.isfinite().all() for each in previews)
     assert (previews[0] - previews[-1]).abs().max() > 0.01
     single = torch.randn(1, 8, 8, 8)
-    assert torch.equal(engine.preview(single, faces=False), engine._preview(single))
+    inside = single[..., [1, 1, 2, 3, 4, 5, 6, 6], :][..., [1, 1, 2, 3, 4, 5, 6, 6]]
+    assert torch.equal(engine.preview(single, faces=False), engine._preview(inside))
 
 
 def test_a_printed_step_is_one_line(engine):

@@ -22,7 +22,7 @@ from ...runtime.placement import Holder, Placement, Resident, choose_placement, 
 from ...runtime.progress import OnStep, OnTile
 from .checkpoint import Components
 from .condition import StarCondition, read_texts
-from .decoding import as_pictures, check_latents, decode_in_parts
+from .decoding import as_pictures, check_latents, decode_in_parts, without_rim
 from .faceray import FaceRayBranches, check_strength
 from .inference import generate
 from .loading import read_model
@@ -239,7 +239,7 @@ class STAREngine:
         [B, 3, P, P]. Serves what `on_step` gets, from the first scale on.
         """
         check_latents(latents, self.latent_channels, self.latent_side, faces)
-        colours = self._preview_map()(latents)
+        colours = self._preview_map()(without_rim(latents))
         return cubemap_to_equirect(colours.unflatten(0, (-1, len(FACES)))) if faces else colours
 
     def _preview_map(self) -> PreviewMap:
