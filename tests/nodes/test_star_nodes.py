@@ -218,11 +218,14 @@ def test_the_model_s_own_words_around_faces_are_shown_and_can_be_left_out(
     monkeypatch.setattr(engine, "config", replace(engine.config, face_texts={"U": "up, {prompt}"}))
     output = node_classes[ENCODE].execute(engine=engine, prompt=PROMPT)
     assert output.result[0].face_prompts[0][4] == f"up, {PROMPT}"
-    (line,) = (x for x in output.ui.as_dict()["text"][0].splitlines() if x.startswith("the faces read"))
-    assert line == "the faces read, … being the prompt: … | … | … | … | up, … | …"
+    (line,) = (x for x in output.ui.as_dict()["text"][0].splitlines() if x.startswith("each face hears"))
+    assert line == (
+        "each face hears a text of its own, in which … is the prompt: "
+        'front "…", right "…", back "…", left "…", up "up, …", down "…"'
+    )
     plain = node_classes[ENCODE].execute(engine=engine, prompt=PROMPT, model_prefix=False)
     assert plain.result[0].faces is None and torch.equal(plain.result[0].text.hidden, condition.text.hidden)
-    assert "faces read" not in plain.ui.as_dict()["text"][0]
+    assert "each face" not in plain.ui.as_dict()["text"][0]
 
 
 def test_generic_nodes_ask_the_engine_what_it_takes(run, engine, condition) -> None:
