@@ -467,6 +467,7 @@ def test_reader_table_marks_what_counts():
         (["--diversity-seeds", "4"], "--diversity-seeds is an option of engine dit360"),
         (["--seeds", "0"], "--seeds must be from 1 to 1000"),
         (["--adapter-strength", "0"], "--adapter-strength must be above 0"),
+        (["--adapter-strength", "1000"], "--adapter-strength is 1000.0; pass a number from 0 to 4"),
         (["--sampler", "new"], "this model has no masked sampler"),
         (["--fade", "17"], "from 2 to 16, half a face"),
         (["--top-p", "2"], "top_p"),

@@ -180,6 +180,13 @@ def test_options_reach_the_engine(run, engine, condition, core) -> None:
         run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, "cfg": -0.5})
 
 
+def test_the_node_offers_every_strength_that_the_engine_takes(node_classes, extension) -> None:
+    from custom_nodes_PanoDiff_x_1.panodiff_core.engines.star.faceray import MAX_STRENGTH
+
+    (widget,) = (each for each in node_classes[SAMPLE].define_schema().inputs if each.id == "adapter_strength")
+    assert (widget.min, widget.max) == (0.0, MAX_STRENGTH)
+
+
 def test_negative_prompt_reaches_the_engine(run, engine, condition, core) -> None:
     other = run(ENCODE, engine=engine, prompt=PROMPT, negative_prompt="a stormy desert")
     latents = run(SAMPLE, engine=engine, condition=other, **INPUTS)

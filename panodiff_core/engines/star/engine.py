@@ -159,7 +159,7 @@ class STAREngine:
 
         `batch_size` cubes are made per prompt, those of one prompt after each other; cube i has the random numbers of
         `seed` + i, drawn on the CPU. `faces=False` makes single pictures [B, C, P, P] instead, of the scene's text alone
-        and without adapters. `adapter_strength` scales what faces learn of each other: 1 is as trained, 0 off.
+        and without adapters. `adapter_strength`, 0 to 4, scales what faces learn of each other: 1 is as trained, 0 off.
         `options` are the fields of `GenerationOptions` (cfg, top_k, top_p, more_smooth, sampler, cross_attention,
         part_tokens); what is left out or None takes the model's default. `on_step(Step)` is called after every scale
         and every step of the masked sampler, with what is there of the picture, and may raise `Cancelled`.
