@@ -361,7 +361,7 @@ def test_short_memory_says_what_would_fit(folder):
         ({"steps": 9}, "unknown option 'steps': there are cfg, top_k"),
         (
             {"cross_attention": "cond_shared"},
-            "is not what the adapters of this model were trained with, 'per_row'",
+            "is not what the adapters of this model were trained with: choose 'per_row', or the model default",
         ),
         ({"adapter_strength": float("nan")}, "adapter_strength is nan; pass a number from 0 to 4"),
         ({"adapter_strength": "1"}, "adapter_strength is '1'; pass a number from 0 to 4"),

@@ -174,10 +174,19 @@ def test_options_reach_the_engine(run, engine, condition, core) -> None:
     ):
         latents = run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, **inputs})
         assert torch.equal(latents, core.sample(own, seed=5, **options)), inputs
-    with pytest.raises(ValueError, match="cross_attention 'row0'"):
-        run(SAMPLE, engine=engine, condition=condition, **INPUTS, cross_attention="row0")
-    with pytest.raises(ValueError, match="cfg must be a number from 0 to 100, got -0.5"):
-        run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, "cfg": -0.5})
+
+
+def test_errors_name_what_the_widgets_offer(run, engine, condition) -> None:
+    for inputs, words in (
+        ({"cross_attention": "row0"}, "cross_attention 'row0' .* choose 'per_row', or the model default"),
+        ({"cfg": -0.5}, "cfg is -0.5: set -1 for the model's own value, or 0 or more"),
+        ({"top_p": -0.25}, "top_p is -0.25: set -1 for the model's own value, or 0 or more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, **inputs})
+    plain = run(LOAD, model=PLAIN, **OWN)
+    with pytest.raises(ValueError, match="no FaceRay adapters: set it to 1 or 0, which are the same here"):
+        run(SAMPLE, engine=plain, condition=condition, **{**INPUTS, "adapter_strength": 0.5})
 
 
 def test_the_node_offers_every_strength_that_the_engine_takes(node_classes, extension) -> None:

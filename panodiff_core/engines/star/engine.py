@@ -255,8 +255,8 @@ class STAREngine:
             return self.generator.branches(strength if faces else 0.0)
         if strength not in (0.0, 1.0):
             raise InputError(
-                f"adapter_strength is {strength!r}, and this model has no FaceRay adapters: leave it out, or load a model "
-                "that has them"
+                f"adapter_strength is {strength!r}, and this model has no FaceRay adapters: set it to 1 or 0, which are "
+                "the same here, or load a model that has them"
             )
         return None
 
