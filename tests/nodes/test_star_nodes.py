@@ -192,7 +192,9 @@ def test_errors_name_what_the_widgets_offer(run, engine, condition) -> None:
 def test_the_node_offers_every_strength_that_the_engine_takes(node_classes, extension) -> None:
     from custom_nodes_PanoDiff_x_1.panodiff_core.engines.star.faceray import MAX_STRENGTH
 
-    (widget,) = (each for each in node_classes[SAMPLE].define_schema().inputs if each.id == "adapter_strength")
+    (widget,) = (
+        each for each in node_classes[SAMPLE].define_schema().inputs if each.id == "adapter_strength"
+    )
     assert (widget.min, widget.max) == (0.0, MAX_STRENGTH)
 
 
