@@ -7,6 +7,9 @@ from comfy_api.v0_0_2 import io, ui
 from .engines import takes
 from .schema import ADVANCED, Condition, Engine, node_schema
 
+FACE_NAMES = ("front", "right", "back", "left", "up", "down")
+"""The faces of a cube for people, in the order of the core's `FACES`."""
+
 
 class EncodePrompt(io.ComfyNode):
     """Words -> condition, for every engine. What the model could not read is shown on the node."""
@@ -97,10 +100,10 @@ def encoding_notes(condition, prompt: str) -> list[str]:
     if condition.prompts[0] != prompt:
         notes.append(f"the model reads: {condition.prompts[0]}")
     if faces := getattr(condition, "face_prompts", ()):
-        texts = (
-            text.replace(condition.prompts[0], "…") for text in faces[0]
-        )  # six times the prompt hide the rest
-        notes.append(f"the faces read, … being the prompt: {' | '.join(texts)}")
+        # The prompt written out six times would hide the rest.
+        texts = (text.replace(condition.prompts[0], "…") for text in faces[0])
+        heard = ", ".join(f'{name} "{text}"' for name, text in zip(FACE_NAMES, texts, strict=True))
+        notes.append(f"each face hears a text of its own, in which … is the prompt: {heard}")
     if condition.unknown_words:
         notes.append(f"words that this model does not know: {', '.join(condition.unknown_words)}")
     if condition.truncated:

@@ -6,12 +6,9 @@ from comfy_api.v0_0_2 import io
 
 from ..panodiff_core.geometry import FACES
 from ..panodiff_core.runtime.errors import InputError
-from .encode import check_prompt, encoded, negative_input, prompt_input
+from .encode import FACE_NAMES, check_prompt, encoded, negative_input, prompt_input
 from .engines import takes, title_of
 from .schema import Condition, Engine, node_schema
-
-NAMES = ("front", "right", "back", "left", "up", "down")
-"""The inputs, in the order of the core's `FACES`."""
 
 
 class EncodeFacePrompts(io.ComfyNode):
@@ -29,7 +26,7 @@ class EncodeFacePrompts(io.ComfyNode):
                 Engine.Input("engine", tooltip="From Load STAR; its text encoder reads the texts."),
                 prompt_input(),
                 negative_input(),
-                *(_face_input(name) for name in NAMES),
+                *(_face_input(name) for name in FACE_NAMES),
             ],
             outputs=[Condition.Output("condition", display_name="condition", tooltip="For Sample Cubemap.")],
         )

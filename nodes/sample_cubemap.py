@@ -7,6 +7,7 @@ from comfy_api.v0_0_2 import io
 
 from ..panodiff_core.engines.star.config import CROSS_ATTENTION
 from ..panodiff_core.engines.star.masked_steps import VERSIONS
+from ..panodiff_core.runtime.errors import InputError
 from .engines import require_condition, require_engine
 from .progress import step_reporter
 from .sample import chosen
@@ -81,9 +82,9 @@ class SampleCubemap(io.ComfyNode):
             batch_size=batch_size,
             adapter_strength=adapter_strength,
             on_step=step_reporter(engine, cls.hidden.unique_id if cls.hidden else None),
-            cfg=_own(cfg),
-            top_k=_own(top_k),
-            top_p=_own(top_p),
+            cfg=_own("cfg", cfg),
+            top_k=_own("top_k", top_k),
+            top_p=_own("top_p", top_p),
             more_smooth=SWITCH[more_smooth],
             sampler=chosen(sampler),
             cross_attention=chosen(cross_attention),
@@ -91,6 +92,13 @@ class SampleCubemap(io.ComfyNode):
         return io.NodeOutput(result.to(model_management.intermediate_device()))
 
 
-def _own(number: float) -> float | None:
-    """A widget's number as the engine takes it: None for the model's own."""
-    return None if number == MODEL_OWN else number
+def _own(name: str, number: float) -> float | None:
+    """A widget's number as the engine takes it: None for the model's own.
+
+    Raises InputError for another number below 0, since the engine knows nothing of -1 and could not offer it.
+    """
+    if number == MODEL_OWN:
+        return None
+    if number < 0:
+        raise InputError(f"{name} is {number:g}: set {MODEL_OWN} for the model's own value, or 0 or more")
+    return number

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from ..engines.dit360.checkpoint.sources import LAYOUTS, LORA, PARTS, T5_PRECISIONS, Source, by_hand, choose
+from ..engines.star.sources import where_to_get as by_hand_star
 from ..runtime.errors import InputError
 from .console import say
 
@@ -26,10 +27,10 @@ def add_parser(commands) -> None:
         "where they stopped, every file is verified by checksum, and what is there already is not fetched again. "
         "FLUX.1-dev is gated: accept its licence on huggingface.co/black-forest-labs/FLUX.1-dev first, and give a "
         "read token of that account. See docs/weights.md.",
-        epilog=f"Parts: {parts}.",
+        epilog=f"Parts: {parts}. STAR's published files are fetched by hand: `download star` lists them.",
     )
     add = parser.add_argument
-    add("engine", choices=("dit360",), metavar="ENGINE", help="dit360")
+    add("engine", choices=("dit360", "star"), metavar="ENGINE", help="dit360 (star: only a list)")
     add(
         "--layout",
         choices=LAYOUTS,
@@ -64,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
     """Plan, then list or fetch; a list needs no hub. Raises InputError for an unusable option, DownloadError for what cannot be had;
     a Ctrl-C keeps what has arrived and exits 130.
     """
+    if args.engine == "star":
+        raise InputError(
+            f"this command fetches nothing of STAR, whose files are fetched by hand.\n{by_hand_star()}"
+        )
     chosen = choose(args.layout, args.only or (), args.t5, args.lora_from)
     _check_options(args)
     token = None if args.token_file is None else _read_token(args.token_file)

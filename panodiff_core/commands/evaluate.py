@@ -15,7 +15,10 @@ from .options import ENGINE_OPTIONS, add_engine_options, load_engine, refuse_for
 # Pictures are seeded with 100,000 × this and more, in 64 bits.
 MAX_SEED = 10**12
 _COUNTS = {
-    "prompts": (64, SHEET_PICTURES, "held-out prompts"),
+    "prompts": (
+        *(64, SHEET_PICTURES),
+        f"held-out prompts, at least {SHEET_PICTURES}; more are added until every attribute is asked often enough",
+    ),
     "seed": (0, 0, "which scenes and which noise"),
     "batch": (8, 1, "pictures made at once"),
 }

@@ -171,13 +171,18 @@ def _write(made: Made, targets: Targets, args: argparse.Namespace, engine) -> No
         if targets.pages:
             write_viewer_page(path, targets.pages[index], targets.viewer, args.prompt)
             print(f"page     {targets.pages[index]}")
-        print(seam_report(made.pixels[index]).summary(), flush=True)
+        # Beside the edges of a cube, two verdicts stand: each says what it is about.
+        label = "" if made.cubes is None else "Panorama, back meridian: "
+        print(f"{label}{seam_report(made.pixels[index]).summary()}", flush=True)
         if made.cubes is not None:
-            _write_cube(made.cubes.pixels[index], targets.scenes[index : index + 1], args.prompt)
+            scenes = targets.scenes[index : index + 1]
+            _write_cube(made.cubes.pixels[index], scenes, args.prompt, made.settings["fade"])
 
 
-def _write_cube(faces, folders: tuple[Path, ...], prompt: str) -> None:
-    """The faces [6, 3, S, S] of one cube as a scene, where that is asked for, and what its edges look like."""
+def _write_cube(faces, folders: tuple[Path, ...], prompt: str, fade: int) -> None:
+    """The faces [6, 3, S, S] of one cube as a scene, where that is asked for, and what its edges look like, which the
+    panorama alone has faded.
+    """
     from ..data.cubemap_writing import SourceScene, write_scene
     from ..metrics.cube import MIN_FACE_SIZE
     from ..metrics.seams import seam_report
@@ -187,4 +192,5 @@ def _write_cube(faces, folders: tuple[Path, ...], prompt: str) -> None:
         write_scene(folder, SourceScene(faces, prompt, "generate"))
         print(f"faces    {folder}")
     if faces.shape[-1] >= MIN_FACE_SIZE:
-        print(seam_report(CubeFaces(faces[None])).summary(), flush=True)
+        before = f", before the fade over {fade} px" if fade else ""
+        print(f"Cube, 12 edges{before}: {seam_report(CubeFaces(faces[None])).summary()}", flush=True)

@@ -65,7 +65,7 @@ def add_drawing_options(group) -> None:
         "--adapter-strength",
         type=float,
         metavar="S",
-        help="how much faces learn of each other; 1: as trained, 0: nothing",
+        help="how much faces learn of each other, from 0 to 4; 1: as trained (default), 0: nothing",
     )
     add(
         "--fade",

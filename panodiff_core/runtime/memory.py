@@ -252,5 +252,5 @@ def release_heap() -> None:
 
 
 def gigabytes(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GB"
+    """Bytes for people, in MB (2²⁰) below one GB (2³⁰)."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.1f} MB"

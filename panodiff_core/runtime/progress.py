@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -14,14 +14,15 @@ class Step:
 
     `index` counts from 1 to `total`. `sigma` is the noise level that `latents` have now (0 after the last
     step). `latents` and `denoised` are scaled model latents [B, C, h, w] without padding columns; `denoised`
-    is the network's present estimate of the clean latents, the one to preview.
+    is the network's present estimate of the clean latents, the one to preview. Neither is in the `repr`: what is
+    printed is one line.
     """
 
     index: int
     total: int
     sigma: float
-    latents: Tensor
-    denoised: Tensor
+    latents: Tensor = field(repr=False)
+    denoised: Tensor = field(repr=False)
 
 
 OnStep = Callable[[Step], None]

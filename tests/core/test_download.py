@@ -17,6 +17,7 @@ from panodiff_core import __main__ as cli
 from panodiff_core.commands.downloader import job, transfer
 from panodiff_core.engines import ENGINES
 from panodiff_core.engines.dit360.checkpoint import sources
+from panodiff_core.engines.star.sources import SOURCES as STAR_SOURCES
 from panodiff_core.runtime.errors import InputError
 from tests.core.hub_server import GOOD_TOKEN, HubServer, etag
 from tests.test_publish_hygiene import ROOT, archive_files
@@ -365,6 +366,15 @@ def test_the_library_s_own_endpoint_is_the_default(hub, models, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     assert cli.main(["download", "dit360", "--only", "lora", "--to", str(models)]) == 0
     assert lora_file(models).read_bytes() == hub.repos[LORA]["adapter_model.safetensors"]
+
+
+def test_star_s_files_are_listed_to_be_fetched_by_hand(hub, models, capsys):
+    assert cli.main(["download", "star", "--to", str(models)]) == 1
+    error = capsys.readouterr().err
+    assert all(source.page in error and source.files[0] in error for source in STAR_SOURCES)
+    assert "convert star" in error and not models.exists()
+    assert cli.main(["download", "--help"]) == 0
+    assert "fetched by hand: `download star` lists them" in " ".join(capsys.readouterr().out.split())
 
 
 def test_dry_run_lists_and_writes_nothing(hub, fetch, models):

@@ -454,6 +454,13 @@ def test_captions_of_faces_and_seeds_reach_the_row_with_faceray(model, tmp_path,
     assert "faces" not in plain and len(plain["criteria"]) == 5
 
 
+def test_the_help_says_how_many_prompts_there_are(capsys):
+    assert cli.main(["evaluate", "star", "--help"]) == 0
+    words = "held-out prompts, at least 12; more are added until every attribute is asked often enough"
+    assert words in " ".join(capsys.readouterr().out.split())
+    assert len(scenes.held_out_cases(60, 0)) > 60
+
+
 def test_reader_table_marks_what_counts():
     text = reader_table({"scores": PerfectReader.config.scores, "checked": 7})
     assert "**0.950**" in text and "| 0.890 |" in text and "| sky | 0.890 | – | – |" in text
@@ -467,6 +474,7 @@ def test_reader_table_marks_what_counts():
         (["--diversity-seeds", "4"], "--diversity-seeds is an option of engine dit360"),
         (["--seeds", "0"], "--seeds must be from 1 to 1000"),
         (["--adapter-strength", "0"], "--adapter-strength must be above 0"),
+        (["--adapter-strength", "1000"], "--adapter-strength is 1000.0; pass a number from 0 to 4"),
         (["--sampler", "new"], "this model has no masked sampler"),
         (["--fade", "17"], "from 2 to 16, half a face"),
         (["--top-p", "2"], "top_p"),

@@ -18,6 +18,7 @@ from panodiff_core.runtime.memory import (
     StageMemory,
     advise,
     estimate,
+    gigabytes,
     measure,
     tensor_bytes,
     weight_bytes,
@@ -290,7 +291,7 @@ def test_estimates(flux):
     )
     assert "offload='group'" in estimate(stages, "stage", 16 * 2**30).advice
     only = {"transformer": StageMemory(100, 100, 100, 10, StageMemory(50, 50, 50, 15))}
-    assert estimate(only, "stage", 70).advice == "load with storage='float8_e4m3fn' (needs 0.0 GB)"
+    assert estimate(only, "stage", 70).advice == "load with storage='float8_e4m3fn' (needs 0.0 MB)"
     assert "smaller or fewer pictures" in estimate(only, "stage", 60).advice
     assert estimate(only, "stage").fits and estimate(only, "stage").free is None
 
@@ -346,3 +347,8 @@ def test_cached_steps_skip_blocks_that_are_away(tiny_folder):
         assert hooks(engine) == []
     assert not torch.equal(latents["none"], plain), "no step came from the cache"
     assert all(torch.equal(each, latents["none"]) for each in latents.values())
+
+
+def test_sizes_are_in_mb_below_one_gb():
+    sizes = {0: "0.0 MB", 29 * 2**20: "29.0 MB", 2**30: "1.0 GB", int(23.4 * 2**30): "23.4 GB"}
+    assert {count: gigabytes(count) for count in sizes} == sizes

@@ -216,7 +216,16 @@ def test_previews(engine):
     assert all(each.min() >= 0 and each.max() <= 1 and each.isfinite().all() for each in previews)
     assert (previews[0] - previews[-1]).abs().max() > 0.01
     single = torch.randn(1, 8, 8, 8)
-    assert torch.equal(engine.preview(single, faces=False), engine._preview(single))
+    inside = single[..., [1, 1, 2, 3, 4, 5, 6, 6], :][..., [1, 1, 2, 3, 4, 5, 6, 6]]
+    assert torch.equal(engine.preview(single, faces=False), engine._preview(inside))
+
+
+def test_a_printed_step_is_one_line(engine):
+    """`on_step=print` tells how far it is, not thousands of numbers."""
+    printed: list[str] = []
+    engine.sample(engine.encode(SEA), on_step=lambda step: printed.append(repr(step)))
+    assert printed[-1] == "Step(index=6, total=6, sigma=0.0)"
+    assert all(each.startswith("Step(index=") and "tensor" not in each for each in printed)
 
 
 def test_colours_are_fitted():
@@ -352,10 +361,12 @@ def test_short_memory_says_what_would_fit(folder):
         ({"steps": 9}, "unknown option 'steps': there are cfg, top_k"),
         (
             {"cross_attention": "cond_shared"},
-            "is not what the adapters of this model were trained with, 'per_row'",
+            "is not what the adapters of this model were trained with: choose 'per_row', or the model default",
         ),
-        ({"adapter_strength": float("nan")}, "adapter_strength is nan; pass a finite number"),
-        ({"adapter_strength": "1"}, "adapter_strength is '1'; pass a finite number"),
+        ({"adapter_strength": float("nan")}, "adapter_strength is nan; pass a number from 0 to 4"),
+        ({"adapter_strength": "1"}, "adapter_strength is '1'; pass a number from 0 to 4"),
+        ({"adapter_strength": -0.5}, "adapter_strength is -0.5; pass a number from 0 to 4"),
+        ({"adapter_strength": 4.01}, "adapter_strength is 4.01; pass a number from 0 to 4"),
         ({"adapter_strength": float("nan"), "faces": False}, "adapter_strength is nan"),
         ({"more_smooth": "off"}, "more_smooth must be true or false, got 'off'"),
     ],
@@ -553,7 +564,8 @@ def test_generate_end_to_end(here, folder, engine, capsys):
     ]
     assert cli.main(argv) == 0, capsys.readouterr().err
     printed = capsys.readouterr()
-    assert "step 13/13" in printed.err and printed.out.count("Seam ratio") == 2
+    assert "step 13/13" in printed.err
+    assert printed.out.count("Panorama, back meridian: Seam ratio") == printed.out.count("Seam ratio") == 2
     names = ["pano_1.html", "pano_1.png", "pano_2.html", "pano_2.png", "scene_1", "scene_2"]
     assert sorted(path.name for path in here.iterdir()) == names
     condition = engine.encode(SEA, "snow", faces={"U": "stars over {prompt}"})
@@ -572,12 +584,16 @@ def test_generate_end_to_end(here, folder, engine, capsys):
     assert expected.items() <= settings.items()
 
 
-def test_the_edges_of_a_cube_are_reported(here, capsys):
+@pytest.mark.parametrize(
+    ("fade", "label"), [(0, "Cube, 12 edges: "), (4, "Cube, 12 edges, before the fade over 4 px: ")]
+)
+def test_the_edges_of_a_cube_are_reported(here, capsys, fade, label):
     from panodiff_core.commands.generate import _write_cube
 
-    _write_cube(torch.rand(6, 3, 32, 32), (here / "scene",), SEA)
+    _write_cube(torch.rand(6, 3, 32, 32), (here / "scene",), SEA, fade)
     out = capsys.readouterr().out
     assert "12 cube edges; farthest from 1: " in out and f"faces    {here / 'scene'}" in out
+    assert f"{label}Seam ratio" in out
 
 
 @pytest.mark.parametrize(
@@ -604,7 +620,9 @@ def test_the_edges_of_a_cube_are_reported(here, capsys):
         (["--face-prompt", "U=a", "--face-prompt", "U=b"], "--face-prompt U was given twice"),
         (["--height", "16"], "--height must be at least 17, got 16"),
         (["--memory-gb", "0"], "memory_gb is 0.0, and one face takes"),
-        (["--adapter-strength", "nan"], "--adapter-strength is nan; pass a finite number"),
+        (["--adapter-strength", "nan"], "--adapter-strength is nan; pass a number from 0 to 4"),
+        (["--adapter-strength", "-3"], "--adapter-strength is -3.0; pass a number from 0 to 4"),
+        (["--adapter-strength", "1000"], "--adapter-strength is 1000.0; pass a number from 0 to 4"),
         (
             ["--cross-attention", "row0", "--face-prompt", "U=stars"],
             "with cross-attention row0 all faces hear one text",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import panodiff_core as pano
 from panodiff_core.data.cubemap_worlds import FACE_TEXTS
@@ -48,6 +49,19 @@ def test_day_and_night_and_what_lies_above(engine):
     red, green, blue = cube[0].mean(dim=(-2, -1)).unbind(dim=1)
     assert blue[4] > red[4] + 0.1, "a clear sky above is blue"
     assert green[5] > max(red[5], blue[5]), "a meadow below is green"
+
+
+def test_previews_have_no_frame_around_the_faces(engine):
+    """Preview and picture of a sea at sunset: their outermost latents differ no more than those inside do."""
+    steps: list[torch.Tensor] = []
+    condition = engine.encode("a calm sea at sunset, a few clouds")
+    latents = engine.sample(condition, seed=7, on_step=lambda step: steps.append(step.denoised))
+    picture = F.adaptive_avg_pool2d(engine.decode(latents).pixels[0], latents.shape[-1])
+    rim = torch.ones(picture.shape[-2:], dtype=torch.bool)
+    rim[1:-1, 1:-1] = False
+    for shown in (engine.preview(steps[2], faces=False), engine.preview(steps[4], faces=False)):
+        error = (shown - picture).abs()
+        assert error[..., rim].mean() < error[..., ~rim].mean()
 
 
 def test_its_masked_sampler_draws_the_last_scale_when_it_is_asked(engine):

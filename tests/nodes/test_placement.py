@@ -189,7 +189,7 @@ def test_a_stage_too_large_for_the_gpu_is_refused_before_anything_moves(placemen
         with pytest.raises(MemoryLimitError, match=words), placement.use("transformer", module, need):
             pytest.fail("it must not begin")
     with (
-        pytest.raises(MemoryLimitError, match="'vae' needs 0.0 GB.*memory_gb"),
+        pytest.raises(MemoryLimitError, match="'vae' needs [0-9.]+ MB.*memory_gb"),
         placement.use("vae", module, 2**21),
     ):
         pytest.fail("it must not begin")

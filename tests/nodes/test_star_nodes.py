@@ -174,10 +174,28 @@ def test_options_reach_the_engine(run, engine, condition, core) -> None:
     ):
         latents = run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, **inputs})
         assert torch.equal(latents, core.sample(own, seed=5, **options)), inputs
-    with pytest.raises(ValueError, match="cross_attention 'row0'"):
-        run(SAMPLE, engine=engine, condition=condition, **INPUTS, cross_attention="row0")
-    with pytest.raises(ValueError, match="cfg must be a number from 0 to 100, got -0.5"):
-        run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, "cfg": -0.5})
+
+
+def test_errors_name_what_the_widgets_offer(run, engine, condition) -> None:
+    for inputs, words in (
+        ({"cross_attention": "row0"}, "cross_attention 'row0' .* choose 'per_row', or the model default"),
+        ({"cfg": -0.5}, "cfg is -0.5: set -1 for the model's own value, or 0 or more"),
+        ({"top_p": -0.25}, "top_p is -0.25: set -1 for the model's own value, or 0 or more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(SAMPLE, engine=engine, condition=condition, **{**INPUTS, **inputs})
+    plain = run(LOAD, model=PLAIN, **OWN)
+    with pytest.raises(ValueError, match="no FaceRay adapters: set it to 1 or 0, which are the same here"):
+        run(SAMPLE, engine=plain, condition=condition, **{**INPUTS, "adapter_strength": 0.5})
+
+
+def test_the_node_offers_every_strength_that_the_engine_takes(node_classes, extension) -> None:
+    from custom_nodes_PanoDiff_x_1.panodiff_core.engines.star.faceray import MAX_STRENGTH
+
+    (widget,) = (
+        each for each in node_classes[SAMPLE].define_schema().inputs if each.id == "adapter_strength"
+    )
+    assert (widget.min, widget.max) == (0.0, MAX_STRENGTH)
 
 
 def test_negative_prompt_reaches_the_engine(run, engine, condition, core) -> None:
@@ -218,11 +236,14 @@ def test_the_model_s_own_words_around_faces_are_shown_and_can_be_left_out(
     monkeypatch.setattr(engine, "config", replace(engine.config, face_texts={"U": "up, {prompt}"}))
     output = node_classes[ENCODE].execute(engine=engine, prompt=PROMPT)
     assert output.result[0].face_prompts[0][4] == f"up, {PROMPT}"
-    (line,) = (x for x in output.ui.as_dict()["text"][0].splitlines() if x.startswith("the faces read"))
-    assert line == "the faces read, … being the prompt: … | … | … | … | up, … | …"
+    (line,) = (x for x in output.ui.as_dict()["text"][0].splitlines() if x.startswith("each face hears"))
+    assert line == (
+        "each face hears a text of its own, in which … is the prompt: "
+        'front "…", right "…", back "…", left "…", up "up, …", down "…"'
+    )
     plain = node_classes[ENCODE].execute(engine=engine, prompt=PROMPT, model_prefix=False)
     assert plain.result[0].faces is None and torch.equal(plain.result[0].text.hidden, condition.text.hidden)
-    assert "faces read" not in plain.ui.as_dict()["text"][0]
+    assert "each face" not in plain.ui.as_dict()["text"][0]
 
 
 def test_generic_nodes_ask_the_engine_what_it_takes(run, engine, condition) -> None:

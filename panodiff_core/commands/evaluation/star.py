@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ...engines.star.faceray import check_strength
 from ...engines.star.training.cubes import CAPTIONS
 from ...geometry.cubemap import FACES
 from ...metrics.cube import MIN_FACE_SIZE
@@ -45,10 +46,9 @@ class StarEvaluation:
         self.fade = args.fade or 0
         if not 1 <= self.seeds <= MAX_SEEDS:
             raise InputError(f"--seeds must be from 1 to {MAX_SEEDS}, got {self.seeds}.")
-        if not 0.0 < self.strength < float("inf"):
-            raise InputError(
-                f"--adapter-strength must be above 0, got {self.strength}: 0 is measured in any case."
-            )
+        check_strength("--adapter-strength", self.strength)
+        if not self.strength:
+            raise InputError("--adapter-strength must be above 0: 0 is measured in any case.")
         config = planned_config(args)
         self.captions = args.captions or CAPTIONS[bool(config.face_texts)]
         check_drawing(config, config.defaults.changed(**self.options), self.fade)

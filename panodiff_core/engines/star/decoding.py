@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...geometry.cubemap import FACES
@@ -43,6 +44,17 @@ def decode_in_parts(
     if not pixels.isfinite().all():
         raise NumericalError("NaN or infinity in the decoded pictures, stage vae")
     return pixels
+
+
+def without_rim(latents: Tensor) -> Tensor:
+    """For a preview: latents [B, C, P, P] with their neighbours inside in place of the outermost ones.
+
+    Those stand for the encoder's padding, too, which a linear map shows as a coloured frame around every face; decoding
+    undoes it. A grid of less than 3 has no inside and stays as it is.
+    """
+    if latents.shape[-1] < 3:
+        return latents
+    return F.pad(latents[..., 1:-1, 1:-1], (1, 1, 1, 1), mode="replicate")
 
 
 def as_pictures(pixels: Tensor, faces: bool) -> CubeFaces | Views:

@@ -22,7 +22,7 @@ from ...runtime.placement import Holder, Placement, Resident, choose_placement, 
 from ...runtime.progress import OnStep, OnTile
 from .checkpoint import Components
 from .condition import StarCondition, read_texts
-from .decoding import as_pictures, check_latents, decode_in_parts
+from .decoding import as_pictures, check_latents, decode_in_parts, without_rim
 from .faceray import FaceRayBranches, check_strength
 from .inference import generate
 from .loading import read_model
@@ -159,7 +159,7 @@ class STAREngine:
 
         `batch_size` cubes are made per prompt, those of one prompt after each other; cube i has the random numbers of
         `seed` + i, drawn on the CPU. `faces=False` makes single pictures [B, C, P, P] instead, of the scene's text alone
-        and without adapters. `adapter_strength` scales what faces learn of each other: 1 is as trained, 0 off.
+        and without adapters. `adapter_strength`, 0 to 4, scales what faces learn of each other: 1 is as trained, 0 off.
         `options` are the fields of `GenerationOptions` (cfg, top_k, top_p, more_smooth, sampler, cross_attention,
         part_tokens); what is left out or None takes the model's default. `on_step(Step)` is called after every scale
         and every step of the masked sampler, with what is there of the picture, and may raise `Cancelled`.
@@ -239,7 +239,7 @@ class STAREngine:
         [B, 3, P, P]. Serves what `on_step` gets, from the first scale on.
         """
         check_latents(latents, self.latent_channels, self.latent_side, faces)
-        colours = self._preview_map()(latents)
+        colours = self._preview_map()(without_rim(latents))
         return cubemap_to_equirect(colours.unflatten(0, (-1, len(FACES)))) if faces else colours
 
     def _preview_map(self) -> PreviewMap:
@@ -255,8 +255,8 @@ class STAREngine:
             return self.generator.branches(strength if faces else 0.0)
         if strength not in (0.0, 1.0):
             raise InputError(
-                f"adapter_strength is {strength!r}, and this model has no FaceRay adapters: leave it out, or load a model "
-                "that has them"
+                f"adapter_strength is {strength!r}, and this model has no FaceRay adapters: set it to 1 or 0, which are "
+                "the same here, or load a model that has them"
             )
         return None
 

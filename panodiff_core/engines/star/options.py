@@ -79,8 +79,8 @@ def check_choice(
     own, scales = config.cross_attention, len(config.patch_nums)
     if adapters and options.cross_attention not in (None, own):
         raise InputError(
-            f"cross_attention {options.cross_attention!r} is not what the adapters of this model were trained with, "
-            f"{own!r}: leave it out"
+            f"cross_attention {options.cross_attention!r} is not what the adapters of this model were trained with: "
+            f"choose {own!r}, or the model default"
         )
     if options.sampler != "off" and not sampler:
         raise InputError(

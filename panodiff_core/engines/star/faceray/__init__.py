@@ -1,7 +1,7 @@
 """FaceRay: sparse attention across the edges of a cubemap's faces, in ray coordinates, beside STAR's own attention."""
 
 from .adapter import FaceRayAdapter
-from .branches import FaceRayBranches, check_strength, freeze_backbone, seam_rule
+from .branches import MAX_STRENGTH, FaceRayBranches, check_strength, freeze_backbone, seam_rule
 from .generator import FaceRayGenerator
 from .geometry import SeamRule, SeamTables, boundary_tokens, ray_frames, seam_tables
 from .layout import FaceRayLayout, face_layout, sampler_layout
@@ -9,6 +9,7 @@ from .losses import face_loss, seam_loss, seam_weight
 from .sampler import FaceRaySampler
 
 __all__ = [
+    "MAX_STRENGTH",
     "FaceRayAdapter",
     "FaceRayBranches",
     "FaceRayGenerator",

@@ -21,6 +21,9 @@ from .layout import FaceRayLayout, face_layout, sampler_layout
 ADAPTER = "faceray_adapter"
 """Name of a block's adapter, and part of the name of each of its weights."""
 
+MAX_STRENGTH = 4.0
+"""Of what adapters add: far beyond what they were trained to do, and enough to see that it is too much."""
+
 
 @dataclass(frozen=True)
 class FaceRayBranches:
@@ -28,7 +31,7 @@ class FaceRayBranches:
 
     A span without a leading token is six consecutive rows per cube, one with it (the masked sampler's) is one row per
     cube that must hold six times the same scale. A block without an adapter, such as those of the published masked
-    sampler, gets none. Raises InputError for a strength that is not finite.
+    sampler, gets none. Raises InputError for a strength that is not from 0 to `MAX_STRENGTH`.
     """
 
     config: FaceRayConfig
@@ -62,10 +65,12 @@ class FaceRayBranches:
 
 
 def check_strength(name: str, value: float) -> None:
-    """Raises InputError for anything but a finite number."""
+    """Raises InputError for anything but a number from 0 to `MAX_STRENGTH`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not abs(value) < float("inf"):
-        raise InputError(f"{name} is {value!r}; pass a finite number, 1 is as trained, 0 is off")
+    if not number or not 0.0 <= value <= MAX_STRENGTH:
+        raise InputError(
+            f"{name} is {value!r}; pass a number from 0 to {MAX_STRENGTH:g}, 1 is as trained, 0 is off"
+        )
 
 
 class WithAdapters:
