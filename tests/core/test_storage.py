@@ -209,7 +209,7 @@ def test_gguf_is_expanded_and_says_what_that_takes(tmp_path, caplog):
     from panodiff_core.engines.dit360.checkpoint.modules import build_module, fill_module
 
     part = find_part(FOLDER / "transformer_q8_0.gguf", "transformer", read("transformer_config.json"))
-    line = r".*transformer_q8_0.gguf \(transformer\): 0.0 GB in the file, 0.0 GB as bfloat16"
+    line = r".*transformer_q8_0.gguf \(transformer\): 0.2 MB in the file, 0.3 MB as bfloat16"
     modules = {}
     for storage, said in (
         (None, "; storage='float8_e4m3fn' halves that"),

@@ -358,7 +358,7 @@ def test_a_lost_context_comes_back_with_its_picture(page):
 
 
 @pytest.mark.parametrize(
-    "name, figures", [("pano.png", "of the second run"), ("broken.png", "Run View Panorama")]
+    "name, figures", [("pano.png", "of the second run"), ("broken.png", "No figures of this picture")]
 )
 def test_a_picture_that_was_loading_when_the_context_went_comes_with_its_figures(page, comfy, name, figures):
     comfy.pictures["broken.png"] = b"\x89PNG\r\n\x1a\nnot a picture"
